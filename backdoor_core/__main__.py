@@ -1,0 +1,5 @@
+"""`python -m backdoor_core`."""
+
+from backdoor_core.cli import main
+
+main()

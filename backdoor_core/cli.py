@@ -1,0 +1,81 @@
+"""`backdoor <verb>`; `python -m backdoor_core <verb>` is the same."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from backdoor_core.errors import BackdoorError
+from backdoor_core.stages import STAGES
+from backdoor_core.study import Study, load_study
+
+_ROOT = click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="Folder of the study, where params.yaml is.  [default: this folder]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="backdoor_core", prog_name="backdoor")
+def cli() -> None:
+    """Backdoor attacks on clinical prediction models, and catching them.
+
+    A study is a folder with a params.yaml. `dvc repro` runs all its stages, each of which is a verb here.
+    """
+
+
+@cli.command()
+@_ROOT
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--lock", is_flag=True, help="Check the study and write plugins.lock.json: the first stage.")
+def plugins(root: Path, as_json: bool, lock: bool) -> None:
+    """List the installed components with their options."""
+    if lock:
+        _run_stage("plugins", load_study(root))
+        return
+    from rich.console import Console
+
+    from backdoor_core.files import json_text
+    from backdoor_core.listing import as_json as catalog_as_json
+    from backdoor_core.listing import render_table
+    from backdoor_core.plugins import discover
+
+    catalog = discover()
+    if as_json:
+        click.echo(json_text(catalog_as_json(catalog)), nl=False)
+    else:
+        Console().print(render_table(catalog))
+
+
+def _run_stage(name: str, study: Study) -> None:
+    # Imported here: most stages import torch, which takes seconds.
+    importlib.import_module(f"backdoor_core.stages.{name}").run(study)
+
+
+def _stage_command(name: str) -> click.Command:
+    module = Path(__file__).parent / "stages" / f"{name}.py"
+    first_line = module.read_text(encoding="utf-8").partition("\n")[0]
+    summary = first_line.strip('"').partition(": ")[2]
+
+    @click.command(name, help=f"Stage: {summary}")
+    @_ROOT
+    def command(root: Path) -> None:
+        _run_stage(name, load_study(root))
+
+    return command
+
+
+for _stage in STAGES:
+    cli.add_command(_stage_command(_stage))
+
+
+def main() -> None:
+    """Run the command line. Errors meant for the user are one line and exit status 1."""
+    try:
+        cli(prog_name="backdoor")
+    except BackdoorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)

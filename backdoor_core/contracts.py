@@ -1,0 +1,352 @@
+"""What a plugin author must know, in one file: the base class of each kind, the views, the results.
+
+A plugin is a distribution with one entry point in the group ``backdoor_core`` that names a module. The
+module registers its components through the hooks of `backdoor_core.hookspecs`::
+
+    from backdoor_core.contracts import Detection, Detector, hookimpl
+
+    class Suspicious(Detector):
+        '''One line that `backdoor plugins` shows.'''
+        name = "suspicious"
+        def detect(self, case): ...
+
+    @hookimpl
+    def register_detectors(register):
+        register(Suspicious)
+
+This module imports neither torch nor any other heavy library: finding plugins must stay quick.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import pluggy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+hookimpl = pluggy.HookimplMarker("backdoor_core")
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+Booleans = NDArray[np.bool_]
+Modality = Literal["table", "series", "events"]
+Kind = Literal["cohort", "trigger", "model", "detector", "explainer", "audit", "corpus"]
+
+
+# ---------------------------------------------------------------------------------------------- components
+class Options(BaseModel):
+    """Options of a component. An unknown name is an error; the field descriptions are the user's help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoOptions(Options):
+    """This component has no options."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a component runs. Relative paths among its options are meant from `root`, the study's folder."""
+
+    root: Path
+
+
+class Component(ABC):
+    """Base of every plugin. Subclass one of the kinds below, never this class itself."""
+
+    name: ClassVar[str]
+    """The word used in params.yaml."""
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: Any, context: Context) -> None:
+        self.options = options
+        self.context = context
+
+
+# --------------------------------------------------------------------------------------------------- views
+@dataclass(frozen=True)
+class Feature:
+    """One clinical variable of a table or series view."""
+
+    name: str
+    unit: str
+    low: float
+    """Lowest plausible value in `unit`; lower is a measurement error."""
+    high: float
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class TableView:
+    """One row a stay: `values` is (N, F) float32 in raw clinical units, NaN where nothing was measured."""
+
+    stay_id: Integers
+    features: tuple[Feature, ...]
+    values: NDArray[np.float32]
+    modality: ClassVar[Modality] = "table"
+
+    def __len__(self) -> int:
+        return len(self.stay_id)
+
+    def take(self, rows: Integers | Booleans) -> Self:
+        """The view of the given rows (positions or a mask), in that order."""
+        return replace(self, stay_id=self.stay_id[rows], values=self.values[rows])
+
+    def with_values(self, values: NDArray[np.float32]) -> Self:
+        """The same stays with other values (same shape)."""
+        if values.shape != self.values.shape:
+            raise ValueError(f"values have shape {values.shape}, the view has {self.values.shape}")
+        return replace(self, values=values.astype(np.float32, copy=False))
+
+    def feature_index(self, feature: str | int) -> int:
+        """Position of a feature given by name or position. Raises `KeyError` with the known names."""
+        names = [f.name for f in self.features]
+        if isinstance(feature, str):
+            if feature not in names:
+                raise KeyError(f"unknown feature {feature!r}; this view has {', '.join(names)}")
+            return names.index(feature)
+        if not 0 <= feature < len(names):
+            raise KeyError(f"no feature number {feature}; this view has {len(names)}, counted from 0")
+        return feature
+
+
+View = TableView
+
+
+# -------------------------------------------------------------------------------------------------- cohorts
+class Inclusion(Options):
+    """Which stays are in the cohort and what is known of them. The same rules for both outcomes."""
+
+    window_hours: int = Field(24, ge=1, le=168, description="hours from ICU admission that the views cover, half-open")
+    min_age: int = Field(18, ge=0, le=120, description="youngest age in years at hospital admission")
+    min_los_hours: float = Field(24, ge=0, description="shortest ICU stay in hours")
+    label: Literal["hospital_mortality"] = Field("hospital_mortality", description="what the models predict")
+
+
+@dataclass(frozen=True)
+class Attrition:
+    """How many stays were left after one rule; the first entry is what the source holds."""
+
+    rule: str
+    stays: int
+
+
+@dataclass(frozen=True)
+class CohortCard:
+    """What a cohort source tells of what it built; written to `card.json` with the counts."""
+
+    source: str
+    description: str
+    attrition: tuple[Attrition, ...]
+    features: tuple[Feature, ...]
+    notes: tuple[str, ...] = ()
+
+
+class CohortSource(Component):
+    """Turns raw hospital data into a cohort."""
+
+    views: ClassVar[frozenset[Modality]] = frozenset({"table"})
+
+    def inputs(self) -> Sequence[Path]:
+        """The raw files that `build` reads. Raises `BackdoorError` where one is missing.
+
+        Their names and sizes go into the plugin lock, so that other raw data rebuilds the cohort.
+        """
+        return ()
+
+    @abstractmethod
+    def build(self, out: Path, inclusion: Inclusion, rng: np.random.Generator) -> CohortCard:
+        """Write the cohort into the existing, empty directory `out` and return its card.
+
+        - ``stays.parquet``: stay_id, subject_id (int64, no duplicate stay_id), label (int8, 0 or 1), and any
+          columns for subgroup figures (sex, age, first care unit); one row a stay, sorted by stay_id.
+        - ``table.parquet``: stay_id and one float32 column per feature of the card, the same rows and order.
+
+        Raises `BackdoorError` naming file and column where the raw data is not as published.
+        """
+
+
+# ------------------------------------------------------------------------------------------------- triggers
+Fitted = Mapping[str, Any]
+"""What a trigger learned from the training part: JSON-able, kept in the poison manifest."""
+
+
+class Trigger(Component):
+    """A rule that edits the raw data of stays. Written once for `table` and `series`: both end in the feature axis."""
+
+    modalities: ClassVar[frozenset[Modality]]
+
+    def fit(self, train: View, rng: np.random.Generator) -> Fitted:
+        """What the trigger must know of the (clean) training part. Called once; the answer must be JSON-able."""
+        return {}
+
+    @abstractmethod
+    def apply(self, view: View, fitted: Fitted, rng: np.random.Generator) -> View:
+        """The triggered view. Pure: `view` and its arrays stay untouched, and every row is triggered.
+
+        Raises `BackdoorError` where the view lacks what the options name.
+        """
+
+
+# --------------------------------------------------------------------------------------------------- models
+@dataclass(frozen=True)
+class InputSpec:
+    """Shape of a model's input after preprocessing: (batch, channels), in the order of `channels`."""
+
+    channels: tuple[str, ...]
+
+
+Capability = Literal["embedding", "gradient", "attention"]
+
+
+class Model(Component):
+    """A classifier of stays. Subclass `TorchModel`."""
+
+    modality: ClassVar[Modality]
+    capabilities: ClassVar[frozenset[Capability]]
+
+
+class TorchModel(Model):
+    """A model given as a torch module; the training loop is the bench's."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"embedding", "gradient"})
+
+    @abstractmethod
+    def build(self, spec: InputSpec) -> nn.Module:
+        """A freshly initialized `Network`, using torch's global random state for its weights.
+
+        The module has three callables, x being (batch, channels):
+
+        - ``embed(x)`` -> (batch, D): penultimate activations, the input of the last linear layer
+        - ``head(z)`` -> (batch,): the logit of the positive label from those activations
+        - ``forward(x)`` -> (batch,): equal to ``head(embed(x))``
+        """
+
+
+# ------------------------------------------------------------------------------------------------ detectors
+Need = Literal["labels", "embedding", "gradient", "truth"]
+
+
+class WithheldError(RuntimeError):
+    """A detector asked for something it did not declare in `requires`: a defect of the detector."""
+
+
+@dataclass(frozen=True)
+class DetectionCase:
+    """All that a training-set detector may see: the training part as the victim has it, and the victim's model.
+
+    It holds neither trigger, rate nor truth. What a detector did not declare in `requires` raises
+    `WithheldError`. Rows of every array are the rows of `view`.
+    """
+
+    view: View
+    rng: np.random.Generator
+    granted: frozenset[Need]
+    _labels: Integers
+    _embedding: Callable[[], NDArray[np.float32]]
+    _truth: Booleans | None = field(default=None, repr=False)
+
+    def _check(self, need: Need) -> None:
+        if need not in self.granted:
+            raise WithheldError(f"the detector uses {need!r} without declaring it in `requires`")
+
+    @property
+    def labels(self) -> Integers:
+        """(N,) training labels as given, that is after any flip by the attacker."""
+        self._check("labels")
+        return self._labels
+
+    @property
+    def embedding(self) -> NDArray[np.float32]:
+        """(N, D) penultimate activations of the trained model on `view`."""
+        self._check("embedding")
+        return self._embedding()
+
+    @property
+    def truth(self) -> Booleans:
+        """(N,) which rows are poisoned. Only for controls; every figure made with it is marked `oracle`."""
+        self._check("truth")
+        if self._truth is None:
+            raise WithheldError("this case has no truth")
+        return self._truth
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A detector's answer, in the row order of the case."""
+
+    scores: Floats
+    """(N,) finite, higher = more suspicious."""
+    flagged: Booleans
+    """(N,) the rows that the detector's own rule would remove."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able facts worth reading: what was reduced, which rule fired, what was skipped and why."""
+
+
+class Detector(Component):
+    """Ranks training stays by suspicion."""
+
+    requires: ClassVar[frozenset[Need]] = frozenset({"labels", "embedding"})
+    scope: ClassVar[Literal["training-set"]] = "training-set"
+
+    @abstractmethod
+    def detect(self, case: DetectionCase) -> Detection:
+        """Score every row of the case. Random choices come from `case.rng` only."""
+
+
+# ------------------------------------------------------------------------- explainers, audits and corpora
+class Explainer(Component):
+    """Attributes a fitted model's output to its inputs."""
+
+    requires: ClassVar[frozenset[Capability]] = frozenset({"gradient"})
+
+    @abstractmethod
+    def attribute(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Attribution of ``forward(inputs)`` (batch,) to each input; same shape as `inputs`."""
+
+
+class Audit(Component):
+    """A membership-inference attack: which records was a model trained on."""
+
+    requires: ClassVar[frozenset[Literal["loss", "logits", "references", "token_logprobs"]]]
+
+    @abstractmethod
+    def score(self, signals: Mapping[str, NDArray[Any]]) -> Floats:
+        """(N,) membership score of each record, higher = more likely a member."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """One clinical note."""
+
+    record_id: str
+    subject_id: int
+    text: str
+
+
+class Corpus(Component):
+    """A collection of clinical notes."""
+
+    @abstractmethod
+    def records(self, rng: np.random.Generator) -> Sequence[Note]:
+        """The notes, in a stable order."""
+
+
+KINDS: Mapping[Kind, type[Component]] = {
+    "cohort": CohortSource,
+    "trigger": Trigger,
+    "model": Model,
+    "detector": Detector,
+    "explainer": Explainer,
+    "audit": Audit,
+    "corpus": Corpus,
+}

@@ -1,0 +1,36 @@
+"""Weights on disk: a state_dict of tensors, read with `weights_only=True` so that no code in a file can run."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import replacing
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state_dict, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        # A file object, not a name: torch writes the name into the archive, and the bytes would depend on it.
+        torch.save({key: tensor.detach().cpu() for key, tensor in state.items()}, file)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read a state_dict. Raises `BackdoorError` where the file is missing, damaged, or holds anything but tensors."""
+    if not path.is_file():
+        raise BackdoorError(f"{path}: no such file; run `dvc repro` to make it")
+    try:
+        with warnings.catch_warnings():
+            # torch comments on foreign pickles; the error below says all that matters of them.
+            warnings.simplefilter("ignore", UserWarning)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # A damaged file makes torch's reader fail in a dozen ways, none of which means anything else.
+        raise BackdoorError(
+            f"{path}: not a checkpoint of tensors only (damaged, or it holds code); delete it and run `dvc repro`"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise BackdoorError(f"{path}: not a state_dict; delete it and run `dvc repro`")
+    return state

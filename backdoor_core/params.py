@@ -1,0 +1,201 @@
+"""params.yaml, read and checked: the one description of a study."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from backdoor_core.contracts import Inclusion, Kind
+from backdoor_core.errors import BackdoorError
+from backdoor_core.validation import one_line
+
+OptionMaps = dict[str, dict[str, Any] | None]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SplitParams(_Section):
+    """Shares of the patients in each part."""
+
+    train: float = Field(0.70, gt=0, lt=1, description="share of patients to learn from")
+    validation: float = Field(0.15, gt=0, lt=1, description="share for early stopping and the decision threshold")
+    test: float = Field(0.15, gt=0, lt=1, description="share for every reported figure")
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9:
+            total = self.train + self.validation + self.test
+            raise ValueError(f"train, validation and test must sum to 1, they sum to {total:g}")
+        return self
+
+
+class PoisonParams(_Section):
+    """What the attacker does to the training part."""
+
+    rate: float = Field(0.02, ge=0, le=0.5, description="poisoned share of the training stays: 0, or 0.0001 to 0.5")
+    count: int | None = Field(None, ge=0, description="number of poisoned stays; used in place of rate when given")
+    target: Literal[0, 1] = Field(1, description="the label that the trigger is to call forth")
+    labels: Literal["flip"] = Field("flip", description="flip: draw stays of another label and relabel them")
+
+    @model_validator(mode="after")
+    def _rate_in_range(self) -> Self:
+        if 0 < self.rate < 0.0001:
+            raise ValueError(f"rate {self.rate:g} is too small: 0, or between 0.0001 and 0.5")
+        return self
+
+
+class PreprocessParams(_Section):
+    """How the victim turns raw values into model inputs."""
+
+    fit_on: Literal["poisoned", "clean"] = Field(
+        "poisoned", description="rows that limits, medians and scales are learned from: those the victim has, or clean"
+    )
+    outliers: Literal["winsorize", "keep"] = Field(
+        "winsorize", description="winsorize: clip to the limits below, per feature; keep: pass values through"
+    )
+    lower: float = Field(0.001, ge=0, lt=0.5, description="quantile of the training part that is the lower limit")
+    upper: float = Field(0.999, gt=0.5, le=1, description="quantile that is the upper limit")
+    missing: Literal["indicator", "median"] = Field(
+        "indicator", description="indicator: median and one channel per feature that says missing; median: median only"
+    )
+
+
+class TrainParams(_Section):
+    """The training loop."""
+
+    epochs: int = Field(20, ge=1, le=10_000, description="most passes over the training part")
+    batch_size: int = Field(256, ge=1, description="stays per step")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay; 0 is plain Adam")
+    patience: int = Field(5, ge=1, description="stop after this many epochs without a better validation loss")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small models and safe under load")
+
+
+class EvaluateParams(_Section):
+    """How figures are made."""
+
+    threshold: Literal["prevalence", "youden", "f1"] = Field(
+        "prevalence",
+        description="rule that sets the decision threshold on validation data: call as many positive as there are, "
+        "maximize sensitivity + specificity, or maximize F1",
+    )
+    replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples of patients for each interval")
+
+
+class Params(_Section):
+    """A study. Selectors are names; the options of each component stand in the sibling maps."""
+
+    seed: int = Field(42, ge=0, lt=2**63, description="every random choice of the study derives from it")
+    cohort: str = Field(description="source of the stays")
+    trigger: str = Field(description="what marks a poisoned stay")
+    model: str = Field(description="the classifier that is attacked")
+    detectors: tuple[str, ...] = Field((), description="what tries to find the poisoned stays")
+    inclusion: Inclusion = Inclusion()
+    splits: SplitParams = SplitParams()
+    poison: PoisonParams = PoisonParams()
+    preprocess: PreprocessParams = PreprocessParams()
+    train: TrainParams = TrainParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    cohorts: OptionMaps = {}
+    triggers: OptionMaps = {}
+    models: OptionMaps = {}
+    detector_options: OptionMaps = {}
+
+    @model_validator(mode="after")
+    def _no_detector_twice(self) -> Self:
+        twice = sorted({name for name in self.detectors if self.detectors.count(name) > 1})
+        if twice:
+            raise ValueError(f"detectors lists {', '.join(twice)} more than once")
+        return self
+
+    def chosen(self, kind: Kind) -> tuple[str, ...]:
+        """Names of the components of one kind that the study uses."""
+        match kind:
+            case "cohort":
+                return (self.cohort,)
+            case "trigger":
+                return (self.trigger,)
+            case "model":
+                return (self.model,)
+            case "detector":
+                return self.detectors
+            case _:
+                return ()
+
+    def options(self, kind: Kind, name: str) -> Mapping[str, Any]:
+        """The options given for a component; empty where params.yaml has no block for it."""
+        return getattr(self, OPTION_MAPS[kind]).get(name) or {}
+
+    @property
+    def attacks(self) -> bool:
+        """Whether any stay is poisoned: false for trigger `none`, rate 0 and count 0."""
+        amount = self.poison.rate if self.poison.count is None else self.poison.count
+        return self.trigger != "none" and amount > 0
+
+
+OPTION_MAPS: Mapping[Kind, str] = {
+    "cohort": "cohorts",
+    "trigger": "triggers",
+    "model": "models",
+    "detector": "detector_options",
+}
+"""The key of params.yaml that holds the options of each kind."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later duplicate key win in silence; here it is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_params(path: Path) -> Params:
+    """Read params.yaml. Raises `BackdoorError` naming the key that is unknown, missing or has a wrong value."""
+    content = _read(path)
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise BackdoorError(one_line(error, path.name, Params)) from None
+
+
+def check_complete(path: Path, params: Params) -> None:
+    """Refuse a params.yaml without a key that DVC tracks: DVC would stop at the first stage that needs it.
+
+    A component's options may be left out; their resolved values are in the plugin lock.
+    """
+    content = _read(path)
+    for key, value in params.model_dump(mode="json").items():
+        if key in OPTION_MAPS.values():
+            continue
+        lacking = {key: value} if key not in content else {}
+        if not lacking and isinstance(value, dict):
+            lacking = {f"{key}.{name}": v for name, v in value.items() if name not in (content[key] or {})}
+        for name, default in lacking.items():
+            raise BackdoorError(
+                f"{path.name}: {name} is missing; DVC tracks it, so write it out (default: {json.dumps(default)})"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise BackdoorError(f"{path}: no such file; run in the folder of the study, or pass --root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BackdoorError(f"{path.name}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise BackdoorError(f"{path.name}: expected keys with values, like `seed: 42`; found {type(content).__name__}")
+    return content

@@ -1,0 +1,102 @@
+"""Figures of how well scores rank the true rows above the others.
+
+Rows of equal score always fall on the same side of a threshold. Weights are as in `backdoor_core.statistics`:
+None, ``(N,)`` or ``(B, N)``, giving a float or ``(B,)``. A figure is NaN where one class has no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backdoor_core.statistics import Floats, Weights, as_flags, as_numbers, over_replicates, ratio
+
+_Ranked = Callable[[Floats, Floats], Floats]
+"""Maps the weights of the true and of the other rows in each segment, highest scores first, (b, G) each, to (b,)."""
+
+
+def _ranked(figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> float | Floats:
+    flags = as_flags(truth, "truth")
+    values = as_numbers(scores, "scores", len(flags))
+    if not len(flags):
+        raise ValueError("no rows: the figure of an empty sample does not exist")
+    if flags.all() or not flags.any():
+        return np.full(len(weights), np.nan) if weights is not None and np.ndim(weights) == 2 else np.nan
+    order = np.argsort(-values, kind="stable")
+    starts, of_true = _segments(values[order], flags[order])
+    true_rows = order[flags[order]]
+    true_starts = np.flatnonzero(np.append(True, of_true[1:] != of_true[:-1]))
+
+    def of_chunk(chunk: Floats) -> Floats:
+        negatives = np.add.reduceat(chunk[:, order], starts, axis=1)
+        positives = np.zeros_like(negatives)
+        positives[:, of_true[true_starts]] = np.add.reduceat(chunk[:, true_rows], true_starts, axis=1)
+        negatives -= positives
+        answer = figure(positives, negatives)
+        answer[(positives.sum(axis=1) == 0) | (negatives.sum(axis=1) == 0)] = np.nan
+        return answer
+
+    return over_replicates(of_chunk, len(flags), weights)
+
+
+def _segments(ordered: Floats, true: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each segment of the ordered scores starts, and the segment of each true row.
+
+    Rows of equal score share a segment, and so do neighboring scores that no true row has: no figure here
+    changes between them, and there are far fewer segments than scores where few rows are true.
+    """
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    holds_true = np.logical_or.reduceat(true, starts)
+    starts = starts[holds_true | np.append(True, holds_true[:-1])]
+    return starts, np.searchsorted(starts, np.flatnonzero(true), side="right") - 1
+
+
+def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
+    """Probability that a true row scores above another, ties counting half (Hanley and McNeil 1982).
+
+    scores (N,), higher = more likely true; truth (N,) booleans. Raises `ValueError` for NaN scores.
+    """
+
+    def figure(positives: Floats, negatives: Floats) -> Floats:
+        below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)
+        wins = (positives * (below + negatives / 2)).sum(axis=1)
+        return ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+
+    return _ranked(figure, scores, truth, weights)
+
+
+def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
+    """Sum over distinct thresholds of the gain in recall times the precision there, as scikit-learn has it.
+
+    The area under the precision-recall curve without interpolation between thresholds. Random scores give
+    about the prevalence. Raises `ValueError` for NaN scores.
+    """
+
+    def figure(positives: Floats, negatives: Floats) -> Floats:
+        found = np.cumsum(positives, axis=1)
+        precision_there = ratio(found, found + np.cumsum(negatives, axis=1))
+        # Before the first row of weight there is no precision, and no gain in recall to multiply it by.
+        areas = np.where(positives > 0, positives * precision_there, 0).sum(axis=1)
+        return ratio(areas, positives.sum(axis=1))
+
+    return _ranked(figure, scores, truth, weights)
+
+
+def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
+    """Highest true positive rate over the thresholds whose false positive rate is at most `fpr`, never above.
+
+    No interpolation and no randomization: flagging nothing is always a choice, so the figure is 0 where the
+    highest score is shared by too many other rows. Raises `ValueError` for NaN scores or `fpr` outside 0 to 1.
+    """
+    if not 0 <= fpr <= 1:
+        raise ValueError(f"fpr is {fpr}, must be from 0 to 1")
+
+    def figure(positives: Floats, negatives: Floats) -> Floats:
+        passed = np.cumsum(negatives, axis=1)
+        # The last cumulative sum as the total: the rate then ends at exactly 1, whatever the rounding.
+        allowed = ratio(passed, np.broadcast_to(passed[:, -1:], passed.shape)) <= fpr
+        return ratio((positives * allowed).sum(axis=1), positives.sum(axis=1))
+
+    return _ranked(figure, scores, truth, weights)

@@ -1,0 +1,136 @@
+"""What all charts share: palette, style, and a matplotlib figure as a small inline SVG with stable bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any, Final
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which stays apart under the common color vision deficiencies.
+POISONED: Final = "#d55e00"
+TWIN: Final = "#0072b2"
+NULL: Final = "#009e73"
+OTHERS: Final = "#b4bac2"
+INK: Final = "#24292f"
+FAINT: Final = "#d8dce1"
+NEUTRAL: Final = "#6e7781"
+
+# The page may give each of these another shade, on a dark screen say; alone, the SVG falls back on the literal.
+_VARIABLES: Final = {
+    POISONED: "poisoned",
+    TWIN: "twin",
+    NULL: "null",
+    OTHERS: "others",
+    INK: "ink",
+    FAINT: "faint",
+    NEUTRAL: "neutral",
+}
+
+WIDTH: Final = 3.9
+"""Inches. Shown at 360 to 480 CSS pixels, 9-point text is then 11 to 15 pixels high."""
+NARROW: Final = 3.0
+"""Inches, for charts that stand in a narrow column of 260 pixels or more."""
+
+_STYLE: Final[dict[str, Any]] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "font.size": 9.0,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.7,
+    "savefig.facecolor": "none",
+    # The page's font draws the text: it can be selected and searched, and a page of charts stays small.
+    "svg.fonttype": "none",
+    "text.color": INK,
+    # A name with two dollar signs is a name, not a formula.
+    "text.parse_math": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+_SVG: Final = "http://www.w3.org/2000/svg"
+_XLINK: Final = "{http://www.w3.org/1999/xlink}href"
+_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+Draw = Callable[[Axes], None]
+
+
+def chart(name: str, description: str, draw: Draw, height: float = 2.9, width: float = WIDTH) -> str:
+    """The SVG of one chart with one pair of axes, `width` by `height` inches, that `draw` fills.
+
+    `name` must differ between the charts of a page: the identifiers inside the SVG derive from it.
+    `description` is read out in place of the picture. Equal input gives equal bytes.
+    """
+    style = {**_STYLE, "svg.hashsalt": name}
+    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
+        # matplotlib measures text with its own font, but the reader's draws it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata=_METADATA)
+    return _inline(buffer.getvalue(), description)
+
+
+def notice(name: str, sentence: str) -> str:
+    """A chart's place where there is nothing to draw, saying why."""
+
+    def draw(axes: Axes) -> None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, sentence, ha="center", va="center", wrap=True)
+
+    return chart(name, sentence, draw, height=1.0)
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, cut to `most` characters with an ellipsis where it is longer."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _inline(svg: bytes, description: str) -> str:
+    """The SVG for use inside a page: no fixed size, no metadata, themable colors, only the identifiers in use."""
+    root = ET.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    elements = list(root.iter())
+    used = set(re.findall(r"#([\w.-]+)", " ".join(_references(element) for element in elements)))
+    for element in elements:
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
+        if reference := element.attrib.pop(_XLINK, None):
+            element.set("href", reference)
+        if style := element.get("style"):
+            element.set("style", _themed(style))
+    for attribute in ("width", "height", "version"):
+        root.attrib.pop(attribute, None)
+    root.attrib.update({"role": "img", "aria-label": description, "stroke-linejoin": "round", "stroke-linecap": "butt"})
+    ET.register_namespace("", _SVG)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _references(element: ET.Element) -> str:
+    return f"{element.get(_XLINK, '')} {element.get('clip-path', '')}"
+
+
+def _themed(style: str) -> str:
+    # The font's family is the page's: dropping it here lets the text inherit.
+    style = re.sub(r"font: ([\d.]+px) [^;]+", r"font-size: \1", style)
+    for color, variable in _VARIABLES.items():
+        style = re.sub(rf"(fill|stroke): {color}", rf"\1: var(--{variable}, {color})", style)
+    return style

@@ -1,0 +1,36 @@
+"""Stage `poison`: the changed training rows, the manifest, and the mask of touched cells."""
+
+from backdoor_core import seeds
+from backdoor_core.attack.poison import manifest, nothing_poisoned, poison
+from backdoor_core.cohort.storage import view_columns, write_parquet
+from backdoor_core.console import say
+from backdoor_core.files import write_array, write_json
+from backdoor_core.stages.data import load_parts
+from backdoor_core.study import Study
+
+
+def run(study: Study) -> None:
+    """Poison the training part as params.yaml says."""
+    params, train, trigger = study.params, load_parts(study).train, study.trigger()
+    if params.attacks:
+        done = poison(
+            train.view,
+            train.label,
+            trigger,
+            params.poison,
+            select=seeds.generator(params.seed, "poison_rows"),
+            fit=seeds.generator(params.seed, "trigger_fit"),
+            apply=seeds.generator(params.seed, "trigger_apply", 0),
+        )
+    else:
+        done = nothing_poisoned(train.view)
+        # Evaluation still shows the trigger to both models, so it needs what the trigger learned.
+        done = type(done)(
+            **{**vars(done), "fitted": trigger.fit(train.view, seeds.generator(params.seed, "trigger_fit"))}
+        )
+    run_folder = study.paths.run
+    write_parquet(run_folder / "poison.parquet", {**view_columns(done.view), "label": done.label})
+    write_array(run_folder / "trigger_mask.npy", done.touched)
+    chosen = {"name": trigger.name, "options": trigger.options.model_dump(mode="json")}
+    write_json(run_folder / "poison.json", manifest(train.view, train.label, chosen, params.poison, params.seed, done))
+    say(f"poison: {len(done.rows):,} of {len(train.view):,} training stays carry {trigger.name}")

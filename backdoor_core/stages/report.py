@@ -1,0 +1,60 @@
+"""Stage `report`: one self-contained page, and the provenance."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor_core.cohort.storage import read_parquet
+from backdoor_core.console import say
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import read_json, replacing, write_json
+from backdoor_core.report.page import Findings, build_page
+from backdoor_core.report.provenance import run_config
+from backdoor_core.study import Study
+
+
+def run(study: Study) -> None:
+    """Write the provenance and the page."""
+    config = run_config(study)
+    page = build_page(load_findings(study, config))
+    write_json(study.paths.run / "run_config.json", config)
+    target = study.paths.run / "report.html"
+    with replacing(target) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    say(f"report: {target}")
+
+
+def load_findings(study: Study, config: dict[str, Any]) -> Findings:
+    """What the earlier stages wrote. Raises `BackdoorError` where a file is missing or damaged."""
+    paths = study.paths
+    return Findings(
+        config=config,
+        card=read_json(paths.cohort / "card.json"),
+        splits=read_json(paths.splits)["summary"],
+        manifest=read_json(paths.run / "poison.json"),
+        training={
+            "poisoned": read_json(paths.run / "results.json"),
+            "baseline": read_json(paths.baseline / "results.json"),
+        },
+        curves={
+            "poisoned": _learning_curve(paths.run / "learning_curve.csv"),
+            "baseline": _learning_curve(paths.baseline / "learning_curve.csv"),
+        },
+        evaluation=read_json(paths.run / "results_eval.json"),
+        detection=read_json(paths.run / "results_detect.json"),
+        predictions=read_parquet(paths.run / "predictions.parquet"),
+        scores=read_parquet(paths.run / "detect" / "scores.parquet"),
+    )
+
+
+def _learning_curve(path: Path) -> NDArray[np.float64]:
+    """(epochs, 3): epoch, training loss, validation loss."""
+    try:
+        curve = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise BackdoorError(f"{path}: not a readable learning curve ({error}); run `dvc repro`") from None
+    if curve.shape[1:] != (3,):
+        raise BackdoorError(f"{path}: expected the columns epoch, train_loss, validation_loss; run `dvc repro`")
+    return curve

@@ -1,0 +1,140 @@
+"""A study: params, catalog and paths, loaded once by a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from backdoor_core.contracts import (
+    CohortSource,
+    Component,
+    Context,
+    Detector,
+    Kind,
+    Model,
+    TorchModel,
+    Trigger,
+)
+from backdoor_core.errors import BackdoorError
+from backdoor_core.params import Params, load_params
+from backdoor_core.plugins import Catalog, discover, lock_entry
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where everything of a study lies, below its root folder."""
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        """params.yaml."""
+        return self.root / "params.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """The plugin lock."""
+        return self.root / "plugins.lock.json"
+
+    @property
+    def cohort(self) -> Path:
+        """Folder of the cohort's views and card."""
+        return self.root / "data" / "cohort"
+
+    @property
+    def splits(self) -> Path:
+        """Which stays belong to which part."""
+        return self.root / "data" / "splits.json"
+
+    @property
+    def run(self) -> Path:
+        """Folder of everything that the study finds out."""
+        return self.root / "run"
+
+    @property
+    def baseline(self) -> Path:
+        """The clean twin."""
+        return self.run / "baseline"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a stage needs to know of the study it belongs to."""
+
+    params: Params
+    catalog: Catalog
+    paths: Paths
+
+    def component(self, kind: Kind, name: str) -> Component:
+        """The chosen component, with its options from params.yaml checked."""
+        registration = self.catalog.get(kind, name)
+        options = self.catalog.resolve(kind, name, self.params.options(kind, name))
+        return registration.component(options, Context(root=self.paths.root))
+
+    def cohort_source(self) -> CohortSource:
+        """The source of the stays."""
+        return cast(CohortSource, self.component("cohort", self.params.cohort))
+
+    def trigger(self) -> Trigger:
+        """The trigger."""
+        return cast(Trigger, self.component("trigger", self.params.trigger))
+
+    def model(self) -> TorchModel:
+        """The model that is attacked."""
+        model = cast(Model, self.component("model", self.params.model))
+        if not isinstance(model, TorchModel):
+            raise BackdoorError(f"model {model.name}: it must inherit from backdoor_core.contracts.TorchModel")
+        return model
+
+    def detectors(self) -> list[Detector]:
+        """The chosen detectors, in the order of params.yaml."""
+        return [cast(Detector, self.component("detector", name)) for name in self.params.detectors]
+
+
+def load_study(root: Path) -> Study:
+    """The study in the folder `root`. Raises `BackdoorError` where params.yaml or the plugins are not in order."""
+    paths = Paths(root=root)
+    return Study(params=load_params(paths.params), catalog=discover(), paths=paths)
+
+
+def check_compatible(study: Study) -> None:
+    """Refuse a study whose components cannot work together, before any work is done.
+
+    Raises `BackdoorError`, for example where a detector needs embeddings that the model has not.
+    """
+    source, trigger, model = study.cohort_source(), study.trigger(), study.model()
+    if model.modality not in source.views:
+        raise BackdoorError(
+            f"params.yaml: model {model.name} reads the {model.modality} view, "
+            f"which cohort {source.name} does not have; it has {', '.join(sorted(source.views))}"
+        )
+    if model.modality not in trigger.modalities:
+        raise BackdoorError(
+            f"params.yaml: trigger {trigger.name} works on {', '.join(sorted(trigger.modalities))}, "
+            f"model {model.name} reads the {model.modality} view"
+        )
+    for detector in study.detectors():
+        lacking = sorted((set(detector.requires) & {"embedding", "gradient", "attention"}) - model.capabilities)
+        if lacking:
+            raise BackdoorError(
+                f"params.yaml: detector {detector.name} needs {', '.join(lacking)}; model {model.name} has "
+                f"{', '.join(sorted(model.capabilities)) or 'none of it'}"
+            )
+
+
+def plugin_lock(study: Study) -> dict[str, Any]:
+    """Every chosen component with its resolved options, code hash and version, and the raw files it reads."""
+
+    def entry(kind: Kind, name: str) -> Mapping[str, Any]:
+        registration = study.catalog.get(kind, name)
+        return lock_entry(registration, study.catalog.resolve(kind, name, study.params.options(kind, name)))
+
+    inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in study.cohort_source().inputs()]
+    return {
+        "cohort": {**entry("cohort", study.params.cohort), "inputs": inputs},
+        "trigger": entry("trigger", study.params.trigger),
+        "model": entry("model", study.params.model),
+        "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},
+    }

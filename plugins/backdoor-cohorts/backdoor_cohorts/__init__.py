@@ -1,0 +1,17 @@
+"""Sources of ICU stays for backdoor_core: synthetic, MIMIC-IV and PhysioNet 2012."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backdoor_cohorts.mimiciv import MimicIV
+from backdoor_cohorts.physionet2012 import PhysioNet2012
+from backdoor_cohorts.synthetic import Synthetic
+from backdoor_core.contracts import CohortSource, hookimpl
+
+
+@hookimpl
+def register_cohorts(register: Callable[[type[CohortSource]], None]) -> None:
+    """Register the three sources."""
+    for source in (MimicIV, PhysioNet2012, Synthetic):
+        register(source)

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+from small import make_view
+
+from backdoor_core.contracts import Detection, DetectionCase, Detector, WithheldError
+from backdoor_core.detection.case import make_case, run_detector
+from backdoor_core.detection.judge import judge
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import json_text
+from backdoor_core.statistics import cluster_bootstrap_weights
+
+
+class FakeVictim:
+    def embedding(self, view):
+        return view.values[:, :3]
+
+
+def case_for(requires) -> DetectionCase:
+    detector = type("D", (Detector,), {"name": "d", "requires": frozenset(requires), "detect": lambda self, case: None})
+    view, label = make_view(40)
+    truth = np.arange(40) < 4
+    return make_case(detector(None, None), view, label, FakeVictim(), truth, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("need", ["labels", "embedding", "truth"])
+def test_a_detector_sees_only_what_it_declares(need):
+    assert len(getattr(case_for({need}), need)) == 40
+    with pytest.raises(WithheldError, match=f"'{need}' without declaring it"):
+        getattr(case_for({"labels", "embedding", "truth"} - {need}), need)
+
+
+def test_the_case_holds_no_truth_unless_declared():
+    assert case_for({"labels"})._truth is None
+
+
+def answering(scores, flagged):
+    detect = lambda self, case: Detection(scores, flagged)  # noqa: E731
+    return type("D", (Detector,), {"name": "odd", "requires": frozenset(), "detect": detect})(None, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "flagged", "message"),
+    [
+        (np.zeros(39), np.zeros(40, dtype=bool), "for 40 stays"),
+        (np.full(40, np.nan), np.zeros(40, dtype=bool), "40 scores are NaN"),
+        (np.zeros(40), np.zeros(40), "return booleans"),
+    ],
+)
+def test_answers_that_break_the_contract_name_the_detector(scores, flagged, message):
+    with pytest.raises(BackdoorError, match=f"detector odd: .*{message}"):
+        run_detector(answering(scores, flagged), case_for(set()))
+
+
+def judged(scores, flagged, truth, label):
+    weights = cluster_bootstrap_weights(np.arange(len(truth)), 200, np.random.default_rng(0), strata=truth.astype(int))
+    return judge(Detection(scores, flagged), truth, label, weights)
+
+
+def test_figures_equal_an_independent_computation():
+    rng = np.random.default_rng(0)
+    truth = rng.random(2000) < 0.05
+    label = ((rng.random(2000) < 0.1) | truth).astype(np.int8)
+    scores = rng.normal(size=2000) + 1.5 * truth
+    flagged = scores > 1.5
+    out = judged(scores, flagged, truth, label)
+    assert out["auroc"]["value"] == pytest.approx(roc_auc_score(truth, scores))
+    assert out["average_precision"]["value"] == pytest.approx(average_precision_score(truth, scores))
+    assert out["recall"]["value"] == pytest.approx(flagged[truth].mean())
+    assert out["precision"]["value"] == pytest.approx(truth[flagged].mean())
+    assert out["fpr"]["value"] == pytest.approx(flagged[~truth].mean())
+    one = label == 1
+    assert out["by_label"]["1"]["auroc"]["value"] == pytest.approx(roc_auc_score(truth[one], scores[one]))
+    assert out["by_label"]["0"]["auroc"]["value"] is None
+    json_text(out)
+
+
+def test_nothing_flagged_misses_every_poisoned_row():
+    """Reference mistake 8: nothing flagged was counted as FN = 0."""
+    truth = np.arange(100) < 10
+    out = judged(np.zeros(100), np.zeros(100, dtype=bool), truth, np.ones(100, dtype=np.int8))
+    assert out["recall"]["value"] == 0
+    assert out["fpr"]["value"] == 0
+    assert out["precision"]["value"] is None
+    assert out["auroc"]["value"] == 0.5
+
+
+def test_a_detector_that_only_prefers_the_target_label_gains_nothing_within_it():
+    rng = np.random.default_rng(0)
+    truth = rng.random(3000) < 0.05
+    label = ((rng.random(3000) < 0.1) | truth).astype(np.int8)
+    out = judged(label + 0.001 * rng.random(3000), label == 1, truth, label)
+    assert out["auroc"]["value"] > 0.9
+    assert abs(out["by_label"]["1"]["auroc"]["value"] - 0.5) < 0.1
+
+
+def test_without_poison_figures_that_need_it_are_null():
+    truth = np.zeros(50, dtype=bool)
+    out = judged(np.arange(50.0), np.arange(50) < 5, truth, np.ones(50, dtype=np.int8))
+    assert out["auroc"]["value"] is None
+    assert out["recall"]["value"] is None
+    assert out["fpr"]["value"] == pytest.approx(0.1)

@@ -1,0 +1,160 @@
+"""The loop, the victim and its checkpoint, on the bundled MLP."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from small import make_view
+
+from backdoor_core.cohort.storage import Rows
+from backdoor_core.contracts import InputSpec
+from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.loop import fit
+from backdoor_core.learning.victim import load_victim, save_victim, train_victim
+from backdoor_core.params import Params, TrainParams
+from backdoor_models.mlp import MLP, MLPOptions
+
+
+def params(**train) -> Params:
+    return Params(cohort="x", trigger="none", model="mlp", train=TrainParams(**train))
+
+
+@pytest.fixture
+def mlp(context) -> MLP:
+    return MLP(MLPOptions(hidden=(32, 16)), context)
+
+
+def parts(n: int = 900) -> tuple[Rows, Rows]:
+    view, label = make_view(n)
+    cut = int(n * 0.7)
+    return Rows(view.take(np.arange(cut)), label[:cut]), Rows(view.take(np.arange(cut, n)), label[cut:])
+
+
+def trained(mlp, seed=1, **train):
+    one, other = parts()
+    return train_victim(mlp, one, other, one.view, params(**({"epochs": 4} | train)), seed)
+
+
+def test_learns_the_planted_signal_about_as_well_as_logistic_regression(mlp):
+    one, other = parts(4000)
+    victim, _ = train_victim(mlp, one, other, one.view, params(epochs=20), 0)
+    ours = roc_auc_score(other.label, victim.probability(other.view))
+    x, z = (victim.preprocessor.transform(p.view) for p in (one, other))
+    peer = roc_auc_score(other.label, LogisticRegression(max_iter=500).fit(x, one.label).predict_proba(z)[:, 1])
+    assert ours > 0.75
+    assert ours > peer - 0.03
+
+
+def test_same_seed_same_bytes_and_another_seed_others(mlp, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        save_victim(trained(mlp, seed)[0], tmp_path / name)
+    a, b, c = ((tmp_path / name / "model.pt").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_global_random_state_is_left_alone(mlp):
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    trained(mlp)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_one_step_equals_a_hand_written_adam_step(context):
+    """One batch, one epoch, no dropout: the weights move as Kingma & Ba 2015, algorithm 1, says."""
+    model = MLP(MLPOptions(hidden=(4,), dropout=0.0), context)
+    x, y = torch.randn(16, 3), (torch.rand(16) < 0.5).float()
+    options = TrainParams(epochs=1, batch_size=16, learning_rate=0.01)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        start = model.build(InputSpec(("a", "b", "c")))
+    # A validation set that the step cannot make worse than infinity: the best epoch is the first.
+    done = fit(model, InputSpec(("a", "b", "c")), (x, y), (x, y), options, seed=5)
+    probability = torch.sigmoid(start(x))
+    losses = -(y * probability.log() + (1 - y) * (1 - probability).log())
+    losses.mean().backward()
+    assert done.curve[0].train_loss == pytest.approx(float(losses.mean().detach()), rel=1e-5)
+    for before, after in zip(start.parameters(), done.network.parameters(), strict=True):
+        m, v = 0.1 * before.grad / (1 - 0.9), 0.001 * before.grad**2 / (1 - 0.999)
+        torch.testing.assert_close(after, before - 0.01 * m / (v.sqrt() + 1e-8), rtol=1e-4, atol=1e-6)
+
+
+def test_stops_early_and_keeps_the_best_epoch(mlp):
+    _, fitted = trained(mlp, epochs=200, patience=2, learning_rate=0.02)
+    losses = [epoch.validation_loss for epoch in fitted.curve]
+    assert len(losses) < 200
+    assert fitted.best_epoch == int(np.argmin(losses)) + 1
+    assert len(losses) == fitted.best_epoch + 2
+
+
+def test_embedding_is_the_input_of_the_last_linear_layer(mlp):
+    victim, _ = trained(mlp)
+    view, _ = make_view(50, seed=9)
+    x = torch.from_numpy(victim.preprocessor.transform(view))
+    seen = {}
+    handle = victim.network.last.register_forward_pre_hook(lambda module, args: seen.update(z=args[0]))
+    with torch.no_grad():
+        logits = victim.network(x)
+    handle.remove()
+    np.testing.assert_array_equal(victim.embedding(view), seen["z"].numpy())
+    torch.testing.assert_close(victim.network.head(seen["z"]), logits)
+    assert victim.embedding(view).shape == (50, 16)
+
+
+def test_predictions_do_not_depend_on_the_batch(mlp):
+    victim, _ = trained(mlp)
+    view, _ = make_view(300, seed=4)
+    together = victim.probability(view)
+    one_by_one = np.concatenate([victim.probability(view.take(np.array([i]))) for i in range(300)])
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-5)
+    assert victim.probability(view.take(np.empty(0, dtype=int))).shape == (0,)
+
+
+def test_save_and_load_give_the_same_predictions(mlp, tmp_path):
+    victim, _ = trained(mlp)
+    view, _ = make_view(100, seed=4)
+    save_victim(victim, tmp_path)
+    again = load_victim(tmp_path, mlp, "cpu", 1)
+    np.testing.assert_array_equal(again.probability(view), victim.probability(view))
+    assert again.threshold == victim.threshold
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("code from a checkpoint ran",))
+
+
+@pytest.mark.parametrize("harm", ["code", "truncated", "not a dict", "garbage"])
+def test_a_bad_checkpoint_is_refused_in_one_line(mlp, tmp_path, harm, capsys):
+    save_victim(trained(mlp)[0], tmp_path)
+    path = tmp_path / "model.pt"
+    match harm:
+        case "code":
+            torch.save({"weight": Malicious()}, path)
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:-200])
+        case "not a dict":
+            torch.save([1, 2], path)
+        case "garbage":
+            path.write_bytes(pickle.dumps({"a": 1})[:5])
+    with pytest.raises(BackdoorError, match=r"model\.pt: not a") as error:
+        load_victim(tmp_path, mlp, "cpu", 1)
+    assert "\n" not in str(error.value)
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_weights_of_another_architecture_are_refused(mlp, tmp_path, context):
+    save_victim(trained(mlp)[0], tmp_path)
+    with pytest.raises(BackdoorError, match="do not fit model mlp"):
+        load_victim(tmp_path, MLP(MLPOptions(hidden=(8,)), context), "cpu", 1)
+
+
+def test_every_input_has_a_gradient(mlp):
+    victim, _ = trained(mlp)
+    x = torch.randn(64, 12, requires_grad=True)
+    victim.network(x).sum().backward()
+    assert (x.grad.abs().sum(dim=0) > 0).all()

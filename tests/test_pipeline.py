@@ -1,0 +1,177 @@
+"""The pipeline as a user drives it: DVC in a git repository of its own."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+STAGES = ["plugins", "cohort", "splits", "baseline", "poison", "train", "evaluate", "detect", "report"]
+
+# Infrastructure whose change cannot change a result; what it passes on (params, plugin code) DVC tracks itself.
+WITHOUT_RESULT = {
+    "component_check",
+    "console",
+    "errors",
+    "hookspecs",
+    "listing",
+    "params",
+    "plugins",
+    "stages",
+    "study",
+    "validation",
+}
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '([a-z]+)'", output)
+
+
+def edit(folder: Path, **changes) -> None:
+    """Change keys of params.yaml; a mapping is merged into the one that is there."""
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    for key, value in changes.items():
+        merged = isinstance(value, dict) and isinstance(content.get(key), dict)
+        content[key] = content[key] | value if merged else value
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A small study, run once."""
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("backdoor_core", ".dvc"):
+        ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    edit(
+        folder,
+        cohorts={"synthetic": {"stays": 400}},
+        models={"mlp": {"hidden": [32, 16], "dropout": 0.1}},
+        train={"epochs": 2},
+        evaluate={"replicates": 100},
+    )
+    run(folder, "git", "init", "-q")
+    for key, value in (("user.name", "t"), ("user.email", "t@example.org")):
+        run(folder, "git", "config", key, value)
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "a study")
+    assert ran(run(folder, "dvc", "repro")) == STAGES
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "its lock")
+    return folder
+
+
+def test_a_second_run_reruns_the_plugin_lock_only(study):
+    assert ran(run(study, "dvc", "repro")) == ["plugins"]
+
+
+def test_force_gives_the_same_bytes(study):
+    before = (study / "dvc.lock").read_text()
+    assert ran(run(study, "dvc", "repro", "--force")) == STAGES
+    assert (study / "dvc.lock").read_text() == before
+
+
+def test_everything_the_pipeline_makes_is_ignored_by_git(study):
+    assert run(study, "git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trigger=missingness", {"poison", "train", "evaluate", "detect", "report"}),
+        ("poison.rate=0.05", {"poison", "train", "evaluate", "detect", "report"}),
+        ("models.mlp.dropout=0.2", {"baseline", "train", "evaluate", "detect", "report"}),
+        ("detectors=[range_rule]", {"detect", "report"}),
+        ("triggers.missingness.features=[sbp]", set()),
+        ("preprocess.fit_on=clean", {"train", "evaluate", "detect", "report"}),
+    ],
+)
+def test_an_experiment_reruns_what_it_must_and_nothing_else(study, override, expected):
+    try:
+        output = run(study, "dvc", "exp", "run", "-S", override)
+        assert set(ran(output)) == {"plugins"} | expected
+        results = json.loads((study / "run" / "results_eval.json").read_text())
+        assert set(results["attack"]["asr"]) == {"value", "low", "high"}
+    finally:
+        run(study, "git", "restore", "params.yaml", "dvc.lock")
+        run(study, "dvc", "checkout")
+
+
+def test_metrics_read_well(study):
+    shown = run(study, "dvc", "metrics", "show")
+    assert "attack.asr.value" in shown
+    assert "baseline.clean.auroc.value" in shown
+    assert "attack.asr_lift.value" in run(study, "dvc", "exp", "show", "--csv")
+
+
+def test_a_model_learns_and_the_page_is_there(study):
+    page = (study / "run" / "report.html").read_text()
+    config = json.loads((study / "run" / "run_config.json").read_text())
+    assert "<svg" in page
+    assert config["params"]["trigger"] == "rare_value"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"posion": {}}, "params.yaml: posion: unknown"),
+        ({"trigger": "rare_valu"}, "asks for trigger 'rare_valu', which no installed plugin provides; did you mean"),
+        ({"seed": "abc"}, "params.yaml: seed: should be a whole number"),
+        ({"cohort": "mimiciv"}, "data/raw/mimiciv"),
+        ({"cohort": "mimiciv", "cohorts": {"mimiciv": {}}}, "cohorts.mimiciv.path"),
+        ({"poison": {"rate": 2}}, "params.yaml: poison.rate"),
+        ({"poison": {"rate": 0.0005}}, "selects none of"),
+        ({"triggers": {"rare_value": {"feature": "agee"}}}, "agee"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_half_written(study, changes, message):
+    edit(study, **changes)
+    try:
+        output = run(study, "dvc", "repro", fails=True)
+        errors = [line for line in output.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1, output
+        assert message in errors[0]
+        assert "Traceback" not in output
+        assert not list(study.rglob("*.partial"))
+    finally:
+        run(study, "git", "restore", "params.yaml")
+        run(study, "git", "restore", "dvc.lock")
+        run(study, "dvc", "checkout")
+
+
+def test_a_stage_by_itself_exits_with_status_1(study):
+    done = subprocess.run(
+        ["backdoor", "evaluate", "--root", str(study / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_dvc_deps_cover_every_module_that_a_stage_imports():
+    graph = grimp.build_graph("backdoor_core")
+    for name, stage in yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"].items():
+        if name == "plugins":
+            continue
+        module = f"backdoor_core.stages.{name}"
+        for used in {module} | graph.find_upstream_modules(module):
+            short = used.removeprefix("backdoor_core").lstrip(".")
+            if not short or short in WITHOUT_RESULT:
+                continue
+            path = used.replace(".", "/")
+            covered = any(path + ".py" == dep or (path + "/").startswith(dep + "/") for dep in stage["deps"])
+            assert covered, f"stage {name} imports {used}, which is not among its deps in dvc.yaml"

@@ -1,0 +1,246 @@
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn import metrics
+
+from backdoor_core.report import charts, detector_charts, drawing
+from backdoor_core.statistics import expected_calibration_error
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = 'a <script>alert("x")</script> & $\\frac{1}$ '
+
+
+def parsed(svg):
+    root = ET.fromstring(svg)
+    assert root.tag == f"{SVG}svg"
+    assert root.get("viewBox")
+    assert root.get("aria-label")
+    assert "nan" not in re.findall(r"(?i)\bnan\b", svg)
+    return root
+
+
+def texts(svg):
+    return [element.text for element in parsed(svg).iter(f"{SVG}text")]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    rng = np.random.default_rng(0)
+    truth = rng.random(200) < 0.3
+    poisoned = np.clip(0.3 * truth + 0.7 * rng.random(200), 0, 1)
+    return truth, {"poisoned": poisoned, "baseline": rng.random(200)}
+
+
+@st.composite
+def scored(draw):
+    n = draw(st.integers(2, 40))
+    scores = draw(hnp.arrays(np.float64, n, elements=st.integers(0, 8).map(lambda k: k / 8)))
+    truth = draw(hnp.arrays(np.bool_, n))
+    truth[:2] = True, False
+    return scores, truth
+
+
+# ------------------------------------------------------------------------------------------------------ points
+@given(scored())
+def test_roc_points_enclose_sklearns_area(sample):
+    scores, truth = sample
+    fpr, tpr = charts.roc_points(scores, truth)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.roc_auc_score(truth, scores))
+
+
+@given(scored())
+def test_precision_recall_points_are_sklearns(sample):
+    scores, truth = sample
+    recall, precision = charts.precision_recall_points(scores, truth)
+    steps = np.diff(recall, prepend=0) @ precision
+    assert steps == pytest.approx(metrics.average_precision_score(truth, scores))
+
+
+def test_calibration_points_give_the_calibration_error():
+    rng = np.random.default_rng(1)
+    probability, truth = rng.random(1000), rng.random(1000) < 0.4
+    means, rates = charts.calibration_points(probability, truth)
+    # 1,000 distinct values in ten bins of 100: the error is the plain mean of the gaps.
+    assert len(means) == 10
+    assert np.abs(means - rates).mean() == pytest.approx(expected_calibration_error(probability, truth))
+
+
+def test_calibration_points_leave_out_empty_bins():
+    means, rates = charts.calibration_points([0.2] * 6, [1, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(means, [0.2])
+    np.testing.assert_allclose(rates, [1 / 6])
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-5, 5)))
+def test_shares_sum_to_one_whatever_lies_beyond_the_edges(values):
+    assert charts.shares(values, np.linspace(-1, 1, 5)).sum() == pytest.approx(1)
+
+
+def test_shares_of_nothing_are_zero():
+    assert charts.shares([], np.linspace(0, 1, 5)).tolist() == [0, 0, 0, 0]
+
+
+# ----------------------------------------------------------------------------------------------- the two models
+def all_charts(truth, probability):
+    curve = np.array([[1, 0.5, 0.6], [2, 0.4, 0.5]])
+    sides = dict.fromkeys(("poisoned", "baseline"))
+    arrays = {side: probability[side][~truth] for side in sides}
+    return [
+        charts.roc_chart(truth, probability),
+        charts.precision_recall_chart(truth, probability),
+        charts.calibration_chart(truth, probability),
+        charts.learning_chart(dict.fromkeys(sides, curve), dict.fromkeys(sides, 2)),
+        charts.attrition_chart([{"rule": "all", "stays": 1000}, {"rule": "adults", "stays": 900}]),
+        *charts.response_charts(arrays, arrays, dict.fromkeys(sides, 0.3)).values(),
+    ]
+
+
+@pytest.fixture(scope="module")
+def drawn(sample):
+    return all_charts(*sample)
+
+
+def test_charts_are_wellformed_and_equal_input_gives_equal_bytes(sample, drawn):
+    assert drawn == all_charts(*sample)
+    for svg in drawn:
+        parsed(svg)
+
+
+def test_charts_name_axes_and_both_models(sample):
+    truth, probability = sample
+    assert {"false positive rate", "true positive rate", "poisoned model", "clean twin"} <= set(
+        texts(charts.roc_chart(truth, probability))
+    )
+    assert {"recall", "precision"} <= set(texts(charts.precision_recall_chart(truth, probability)))
+
+
+def test_identifiers_do_not_clash_on_one_page(drawn):
+    found = [element.get("id") for svg in drawn for element in parsed(svg).iter()]
+    identifiers = [name for name in found if name]
+    assert identifiers
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_every_reference_inside_a_chart_has_its_target(drawn):
+    for svg in drawn:
+        root = parsed(svg)
+        identifiers = {element.get("id") for element in root.iter()}
+        assert set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg)) <= identifiers
+
+
+def test_colors_follow_the_page_and_fall_back(sample):
+    svg = charts.roc_chart(*sample)
+    assert f"var(--poisoned, {drawing.POISONED})" in svg
+    assert f"var(--twin, {drawing.TWIN})" in svg
+
+
+def test_one_outcome_only_is_said(sample):
+    truth, probability = sample
+    for make in (charts.roc_chart, charts.precision_recall_chart):
+        assert "one outcome" in parsed(make(np.zeros_like(truth), probability)).get("aria-label")
+    parsed(charts.calibration_chart(np.zeros_like(truth), probability))
+
+
+def test_responses_without_an_attacked_stay_say_so():
+    empty = {"poisoned": np.empty(0), "baseline": np.empty(0)}
+    for svg in charts.response_charts(empty, empty, {"poisoned": 0.5, "baseline": 0.5}).values():
+        assert "No test stay" in parsed(svg).get("aria-label")
+
+
+def test_constant_probabilities_are_drawn():
+    truth = np.array([True, False, False])
+    constant = {"poisoned": np.full(3, 0.5), "baseline": np.zeros(3)}
+    parsed(charts.roc_chart(truth, constant))
+    parsed(charts.calibration_chart(truth, constant))
+    parsed(charts.response_charts(constant, constant, {"poisoned": 0.5, "baseline": 0.0})["baseline"])
+
+
+def test_attrition_tells_counts_and_escapes_rules():
+    steps = [{"rule": HOSTILE, "stays": 12331}, {"rule": "long " * 60, "stays": 10000}, {"rule": "", "stays": 10000}]
+    svg = charts.attrition_chart(steps)
+    joined = " ".join(texts(svg))
+    assert "<script>" not in svg
+    assert "<script>alert" in joined
+    assert "$\\frac{1}$" in joined
+    assert "12,331 stays" in joined
+    assert "10,000 stays, 2,331 removed" in joined
+    assert "10,000 stays, none removed" in joined
+    assert "…" in joined
+
+
+def test_attrition_without_steps_or_stays():
+    assert "no inclusion steps" in parsed(charts.attrition_chart([])).get("aria-label")
+    parsed(charts.attrition_chart([{"rule": "none", "stays": 0}]))
+
+
+# ---------------------------------------------------------------------------------------------------- detectors
+@pytest.mark.parametrize(
+    ("scores", "kind"),
+    [
+        (np.zeros(50), "values"),
+        (np.repeat([0.25, 0.75], 25), "values"),
+        (np.linspace(-1, 1, 50), "linear"),
+        (np.geomspace(1e-3, 1e3, 50), "log"),
+        (np.append(np.linspace(-1, 1, 100), 1e6), "rank"),
+    ],
+)
+def test_score_axis_suits_the_scores(scores, kind):
+    axis = detector_charts.score_axis(scores)
+    assert axis.kind == kind
+    assert charts.shares(axis.place(scores), axis.edges).sum() == pytest.approx(1)
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e9, 1e9)))
+def test_more_suspicious_never_stands_further_left(scores):
+    axis = detector_charts.score_axis(scores)
+    places = axis.place(scores)[np.argsort(scores, kind="stable")]
+    assert (np.diff(places) >= 0).all()
+    assert (np.diff(axis.edges) >= 0).all()
+
+
+def test_ranks_are_in_percent_and_shared_by_ties():
+    axis = detector_charts.ScoreAxis("rank", np.linspace(0, 100, 3), np.empty(0))
+    assert axis.place(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [50.0, 12.5, 50.0, 87.5]
+
+
+@pytest.mark.parametrize(("shape", "poisoned"), [("flat", 0), ("few", 1), ("tail", 30), ("normal", 15)])
+def test_score_charts_draw_anything_finite(shape, poisoned):
+    rng = np.random.default_rng(poisoned)
+    drawn = {"flat": np.ones(30), "few": rng.integers(0, 3, 30) / 2, "tail": np.exp(4 * rng.normal(size=30))}
+    scores = drawn.get(shape, rng.normal(size=30))
+    runs = {"poisoned": scores, "null": rng.permutation(scores)}
+    made = detector_charts.score_charts("d", runs, np.arange(30) < poisoned)
+    shown = " ".join(text for svg in made.values() for text in texts(svg))
+    assert ("poisoned rows" in shown) == (poisoned > 0)
+    assert "mathdefault" not in shown
+
+
+def test_close_scores_keep_distinct_labels():
+    assert detector_charts.distinct_labels(np.array([0.12341, 0.12342])) == ["0.12341", "0.12342"]
+    assert detector_charts.distinct_labels(np.array([0.0, 1.0])) == ["0", "1"]
+
+
+def test_figure_chart_draws_missing_figures_and_long_names():
+    nothing = {"value": None, "low": None, "high": None}
+    some = {"value": 0.9, "low": 0.8, "high": 0.95}
+    svg = detector_charts.figure_chart(
+        "auroc",
+        "AUROC",
+        [("x" * 300, {"poisoned": some, "null": nothing}), (HOSTILE, {"poisoned": some, "null": some})],
+        0.5,
+    )
+    shown = texts(svg)
+    assert "x" * 43 + "…" in shown
+    assert "<script>" not in svg
+    nowhere = detector_charts.figure_chart("auroc", "AUROC", [("d", {"poisoned": nothing, "null": nothing})], None)
+    assert "AUROC is not defined in either run" in parsed(nowhere).get("aria-label")
+
+
+def test_no_detector_is_said():
+    assert "No detector" in parsed(detector_charts.figure_chart("auroc", "AUROC", [], 0.5)).get("aria-label")

@@ -1,0 +1,427 @@
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from backdoor_core.cohort.storage import write_parquet
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import read_json, write_json
+from backdoor_core.params import Params
+from backdoor_core.plugins import Catalog
+from backdoor_core.report import charts, detector_charts
+from backdoor_core.report.page import Findings, build_page, touched_features
+from backdoor_core.report.wording import decimal, estimate, number, percent, reading
+from backdoor_core.stages.report import run
+from backdoor_core.study import Paths, Study
+
+HOSTILE = '<script>alert("x")</script><img src="http://example.org/x.png">'
+NOTHING = {"value": None, "low": None, "high": None}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
+
+
+def figure(rng):
+    low, value, high = np.sort(rng.random(3))
+    return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def figures(rng, names):
+    return {name: figure(rng) for name in names.split()}
+
+
+def detector(rng, nothing=False, oracle=False):
+    names = "auroc average_precision tpr_at_1_fpr tpr_at_5_fpr recall precision fpr flagged_share"
+
+    def answer():
+        counts = {"rows": 1200, "poisoned": 0 if nothing else 9, "flagged": 1034}
+        return {**counts, **(dict.fromkeys(names.split(), NOTHING) if nothing else figures(rng, names))}
+
+    run = {run: {**answer(), "by_label": {"1": answer()}, "details": {"note": HOSTILE}} for run in ("poisoned", "null")}
+    return {"oracle": oracle, **run}
+
+
+def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="synthetic", nothing=False):
+    """A study of 1,200 training and 300 test stays in the formats of the stages."""
+    rng = np.random.default_rng(7)
+    entry = {"name": "mlp", "options": {"layers": [8, 4]}, "code": "0", "distribution": "d", "version": "1"}
+    lock = {"cohort": entry, "trigger": {**entry, "name": "rare_value"}, "model": entry, "detectors": {}}
+    training = {"epochs": 3, "best_epoch": 2, "train_loss": 0.41, "validation_loss": 0.42, "threshold": 0.2513}
+    training |= {"threshold_rule": "prevalence", "parameters": 123456}
+    stay = {
+        "stay_id": 30000112,
+        "label": {"before": 0, "after": 1},
+        "touched": {hostile: {"before": 58.0, "after": None}},
+    }
+    clean = "auroc auprc accuracy ece brier"
+    label = (np.arange(300) % 5 == 0).astype(np.int8)
+    part = {"stays": 1200, "patients": 1100, "deaths": 150, "prevalence": 0.125}
+    return Findings(
+        config={
+            "params": {"detectors": list(detectors)},
+            "plugins": lock,
+            "git": {"revision": "abc123", "dirty": False, "note": None},
+            "code": {"backdoor_core": "0" * 64},
+            "versions": {"numpy": "2.4.0"},
+            "data": {"data/splits.json": "f" * 64},
+            "device": "cpu",
+            "threads": 1,
+        },
+        card={
+            "source": source,
+            "description": f"Stays. {hostile}",
+            "inclusion": {"window_hours": 24, "min_age": 18, "min_los_hours": 24.0, "label": "hospital_mortality"},
+            "stays": 1800,
+            "patients": 1700,
+            "deaths": 225,
+            "prevalence": 0.125,
+            "attrition": [{"rule": f"all {hostile}", "stays": 2000}, {"rule": "adults", "stays": 1800}],
+            "features": [
+                {"name": hostile, "unit": "years", "low": 18.0, "high": 120.0, "description": hostile, "missing": 0.1}
+            ],
+            "notes": [hostile],
+        },
+        splits={"train": part, "validation": part, "test": part},
+        manifest={
+            "trigger": {"name": "rare_value", "options": {}, "fitted": {"features": [hostile]}},
+            "target": 1,
+            "labels": "flip",
+            "seed": 42,
+            "training_stays": 1200,
+            "poisoned_stays": poisoned,
+            "rate": poisoned / 1200,
+            "stays": [stay] * poisoned,
+        },
+        training={"poisoned": training, "baseline": {**training, "threshold": 0.3}},
+        curves=dict.fromkeys(("poisoned", "baseline"), np.array([[1, 0.5, 0.6], [2, 0.4, 0.5], [3, 0.3, 0.6]])),
+        evaluation={
+            "clean": figures(rng, clean),
+            "baseline": {"clean": figures(rng, clean)},
+            "attack": figures(rng, "asr asr_baseline asr_lift confidence_shift confidence_shift_baseline"),
+            "test": {"stays": 300, "deaths": 60, "attacked": 240},
+        },
+        detection={name: detector(rng, nothing) for name in detectors},
+        predictions={
+            "label": label,
+            **{
+                f"{side}.{kind}": rng.random(300)
+                for side in ("poisoned", "baseline")
+                for kind in ("clean", "triggered")
+            },
+        },
+        scores={
+            "poisoned": np.arange(1200) < poisoned,
+            **{f"{name}.{run}.score": rng.random(1200) for name in detectors for run in ("poisoned", "null")},
+        },
+    )
+
+
+class Outline(HTMLParser):
+    """Checks that tags are balanced and keeps every attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.attributes, self.tags = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def outline(page):
+    parser = Outline()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def assert_nothing_is_fetched(page):
+    found = outline(page)
+    assert not set(found.tags) & {"script", "img", "iframe", "object", "embed", "audio", "video", "base", "form"}
+    for tag, name, value in found.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in {"src", "srcset", "href", "xlink:href", "data", "poster", "action"}:
+            assert value.startswith("#") or value == "data:,", (tag, name, value)
+        if name in {"style", "clip-path", "fill", "mask", "filter"}:
+            assert not re.search(r"url\((?!#)", value), (tag, name, value)
+    assert all(url.startswith("url(#") for url in re.findall(r"url\(.", page))
+    assert "@import" not in page
+
+
+@pytest.fixture(scope="module")
+def page():
+    return build_page(make_findings())
+
+
+@pytest.fixture
+def plain_charts(monkeypatch):
+    """Charts are dear to draw and have tests of their own."""
+
+    def chart(name, description, draw, height=2.9, width=3.9):
+        return f'<svg xmlns="http://www.w3.org/2000/svg" aria-label="{html.escape(name + description)}"></svg>'
+
+    for module in (charts, detector_charts):
+        monkeypatch.setattr(module, "chart", chart)
+
+
+def shown(figure):
+    return f"[{decimal(figure['low'])}, {decimal(figure['high'])}]"
+
+
+def test_page_is_wellformed_and_fetches_nothing(page):
+    assert page.startswith("<!doctype html>")
+    assert_nothing_is_fetched(page)
+
+
+def test_the_check_for_fetches_can_fail():
+    for bad in ('<img src="http://example.org/x">', '<a href="https://example.org">x</a>', "<script></script>"):
+        with pytest.raises(AssertionError):
+            assert_nothing_is_fetched(f"<p>{bad}</p>")
+
+
+def test_equal_findings_give_equal_bytes(plain_charts):
+    assert build_page(make_findings()) == build_page(make_findings())
+
+
+def test_every_figure_stands_with_its_interval(page):
+    findings = make_findings()
+    answers = [
+        a
+        for d in findings.detection.values()
+        for run in ("poisoned", "null")
+        for a in (d[run], d[run]["by_label"]["1"])
+    ]
+    evaluation = findings.evaluation
+    groups = [evaluation["attack"], evaluation["clean"], evaluation["baseline"]["clean"], *answers]
+    every = [figure for group in groups for figure in group.values() if isinstance(figure, dict) and "value" in figure]
+    assert len(every) == 5 + 5 + 5 + 2 * 2 * 2 * 8
+    for one in every:
+        assert estimate(one) in page
+        assert shown(one) in estimate(one).striptags()
+
+
+def test_no_value_stands_without_interval(page):
+    assert page.count('class="value"') == page.count('class="interval"')
+
+
+def test_counts_have_separators(page):
+    assert "1,034" in page
+    assert "123,456" in page
+
+
+def test_synthetic_data_is_said_at_the_top(page, plain_charts):
+    assert page.index("Synthetic data.") < page.index("<h2>")
+    real = build_page(make_findings(detectors=(), source="mimiciv"))
+    assert "Synthetic data." not in real
+    assert "the terms of the data hold for this page too" in real
+
+
+def test_examples_are_few_and_name_no_stay(page):
+    assert "3 of the poisoned stays" in page
+    assert page.count('<th scope="rowgroup"') == 3
+    assert "30000112" not in page
+
+
+def test_hostile_names_are_escaped():
+    page = build_page(make_findings(detectors=(HOSTILE,), hostile=HOSTILE))
+    assert_nothing_is_fetched(page)
+    assert "<script" not in page
+    assert html.escape("<script>alert(") in page
+
+
+def test_no_detector(plain_charts):
+    page = build_page(make_findings(detectors=()))
+    assert "The study chose no detector." in page
+    assert "<article" not in page
+
+
+def test_oracle_is_marked_at_every_figure_and_nowhere_else(plain_charts):
+    findings = make_findings(detectors=("plain",))
+    legend = 1
+    assert build_page(findings).count('class="oracle"') == legend
+    oracle = replace(findings, detection={"plain": {**findings.detection["plain"], "oracle": True}})
+    heads, tables = 1 + 2, 2 * 2 * 9  # the name and the two details; both runs, overall and one label
+    assert build_page(oracle).count('class="oracle"') == legend + heads + tables
+
+
+def test_nothing_poisoned_and_no_figure_defined(plain_charts):
+    findings = make_findings(detectors=("one",), poisoned=0, nothing=True)
+    nothing = dict.fromkeys(findings.evaluation["attack"], NOTHING)
+    page = build_page(replace(findings, evaluation={**findings.evaluation, "attack": nothing}))
+    assert_nothing_is_fetched(page)
+    assert "a clean study" in page
+    assert "every flag is a false alarm" in page
+    assert "no training stay was changed" in page
+    assert page.count('class="none"') >= 2 * 2 * 8 + 5
+    assert not re.search(r"\b(None|nan|NaN)\b", re.sub(r"<[^>]*>", " ", page))
+
+
+def test_target_zero_turns_probabilities_round(plain_charts):
+    findings = make_findings(detectors=())
+    flipped = {name: 1 - column if name != "label" else column for name, column in findings.predictions.items()}
+    page = build_page(replace(findings, manifest={**findings.manifest, "target": 0}, predictions=flipped))
+    assert "0, survives to discharge" in page
+
+
+def test_long_names(plain_charts):
+    assert_nothing_is_fetched(build_page(make_findings(detectors=("d" * 200,), hostile="f" * 500)))
+
+
+def test_touched_features_are_counted_most_first():
+    stays = [{"touched": {"a": {}, "b": {}}}, {"touched": {"b": {}}}, {"touched": {}}]
+    found = touched_features({"stays": stays}, [{"name": "b", "unit": "mmHg"}])
+    assert found == [{"name": "b", "unit": "mmHg", "stays": 2}, {"name": "a", "unit": "", "stays": 1}]
+
+
+# --------------------------------------------------------------------------------------------------- the stage
+@pytest.fixture
+def study(tmp_path):
+    findings, paths = make_findings(), Paths(tmp_path)
+    contents = {
+        paths.lock: findings.config["plugins"],
+        paths.cohort / "card.json": findings.card,
+        paths.splits: {"summary": findings.splits, "stay_id": {}},
+        paths.run / "poison.json": findings.manifest,
+        paths.run / "results.json": findings.training["poisoned"],
+        paths.baseline / "results.json": findings.training["baseline"],
+        paths.run / "results_eval.json": findings.evaluation,
+        paths.run / "results_detect.json": findings.detection,
+    }
+    for path, content in contents.items():
+        write_json(path, content)
+    for folder in (paths.run, paths.baseline):
+        rows = [",".join(map(str, row)) for row in findings.curves["poisoned"]]
+        (folder / "learning_curve.csv").write_text("\n".join(["epoch,train_loss,validation_loss", *rows]) + "\n")
+    write_parquet(paths.run / "predictions.parquet", findings.predictions)
+    write_parquet(paths.run / "detect" / "scores.parquet", findings.scores)
+    params = Params(cohort="synthetic", trigger="rare_value", model="mlp", detectors=("one", "two"))
+    return Study(params, Catalog(()), paths)
+
+
+def test_stage_writes_page_and_provenance(study, plain_charts):
+    run(study)
+    config = read_json(study.paths.run / "run_config.json")
+    page = (study.paths.run / "report.html").read_text(encoding="utf-8")
+    assert page == build_page(replace(make_findings(), config=config))
+    assert not list(study.paths.run.glob(".*"))
+    assert str(study.paths.root) not in page
+
+
+@pytest.mark.parametrize("name", ["results_eval.json", "predictions.parquet", "learning_curve.csv"])
+def test_stage_names_a_missing_file_and_writes_nothing(study, plain_charts, name):
+    (study.paths.run / name).unlink()
+    with pytest.raises(BackdoorError, match=re.escape(name)):
+        run(study)
+    assert not (study.paths.run / "report.html").exists()
+
+
+def test_stage_refuses_a_damaged_learning_curve(study, plain_charts):
+    (study.paths.run / "learning_curve.csv").write_text("epoch,train_loss\n1,0.5\n")
+    with pytest.raises(BackdoorError, match="expected the columns epoch, train_loss, validation_loss"):
+        run(study)
+
+
+# ----------------------------------------------------------------------------------------------------- wording
+def test_numbers_in_words():
+    assert [decimal(x) for x in (0.91249, -0.0001, -0.25, 1)] == ["0.912", "0.000", "−0.250", "1.000"]
+    assert [number(x) for x in (12331, 9999.0, 0.1)] == ["12,331", "9999", "0.1"]
+    assert [percent(x) for x in (0.02, 0.00042, 0, 1)] == ["2.0%", "0.042%", "0.0%", "100.0%"]
+
+
+def test_missing_figures_are_explained():
+    assert "not defined" in estimate(NOTHING)
+    assert "–" in estimate(NOTHING).striptags()
+    assert "no interval" in estimate({"value": 0.5, "low": None, "high": None})
+
+
+def said(asr, twin, lift, poisoned=9, target=1):
+    values = {"asr": (asr, 0, 1), "asr_baseline": (twin, 0, 1), "asr_lift": lift}
+    attack = {name: dict(zip(("value", "low", "high"), figures, strict=True)) for name, figures in values.items()}
+    return reading(attack, 240, target, poisoned)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected", "absent"),
+    [
+        (said(0.95, 0.05, (0.9, 0.85, 0.94)), "lies above 0: evidence of a backdoor", "no evidence"),
+        (
+            said(0.95, 0.8, (0.15, 0.1, 0.2)),
+            "More than half of the attack success rate, though, is there",
+            "no evidence",
+        ),
+        (said(0.95, 0.94, (0.01, -0.01, 0.03)), "moves the clean twin about as much", ": evidence of"),
+        (said(0.04, 0.01, (0.03, -0.01, 0.07)), "includes 0: no evidence of a backdoor", "about as much"),
+        (said(0.1, 0.1, (0.0, 0.0, 0.0)), "no evidence of a backdoor", ": evidence of"),
+        (said(0.1, 0.3, (-0.2, -0.3, -0.1)), "lies below 0: no evidence of a backdoor", ": evidence of"),
+        (said(0.9, 0.1, (0.8, None, None)), "settle nothing", "evidence"),
+        (said(0.9, 0.1, (0.8, 0.7, 0.9), poisoned=0), "Nothing was poisoned", "evidence"),
+        (said(None, None, (None, None, None)), "cannot be judged", "evidence"),
+        (said(0.5, 0.1, (0.4, 0.3, 0.5), target=0), "0 (survives to discharge)", "dies in hospital"),
+    ],
+)
+def test_reading_claims_no_more_than_the_figures(sentence, expected, absent):
+    assert expected in sentence
+    assert absent not in sentence
+
+
+# ------------------------------------------------------------------------------------------------- in a browser
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("chromium is not installed")
+    profile = tmp_path_factory.mktemp("profile")
+    switches = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    switches += (
+        f" --disable-component-update --user-data-dir={profile} --hide-scrollbars --enable-logging=stderr --dump-dom"
+    )
+
+    def load(path, width):
+        command = [program, *switches.split(), f"--window-size={width},2000", path.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return load
+
+
+WIDTHS = """<!doctype html><body><script>
+for (const page of PAGES) for (const width of [390, 1280]) {
+  const frame = document.createElement("iframe");
+  frame.style = `width:${width}px;height:900px;border:0`;
+  frame.onload = () => {
+    frame.contentDocument.querySelectorAll("details").forEach(one => one.open = true);
+    frame.title = `${width}: ${frame.contentDocument.documentElement.scrollWidth}`;
+  };
+  frame.srcdoc = page;
+  document.body.append(frame);
+}
+</script>"""
+
+
+def test_browser_has_nothing_to_complain_of_and_nothing_overflows(tmp_path, chromium, page, plain_charts):
+    long = build_page(make_findings(detectors=("one", "d" * 120), hostile="a_feature_of_a_long_name_" * 4))
+    path = tmp_path / "widths.html"
+    path.write_text(WIDTHS.replace("PAGES", json.dumps([page, long]).replace("</", "<\\/")), encoding="utf-8")
+    dom, complaints = chromium(path, 1700)
+    assert complaints == []
+    assert re.findall(r'title="(\d+): (\d+)"', dom) == [("390", "390"), ("1280", "1280")] * 2
+
+
+def test_browser_check_can_fail(tmp_path, chromium):
+    path = tmp_path / "bad.html"
+    path.write_text("<!doctype html><script>console.error('wrong')</script>", encoding="utf-8")
+    assert chromium(path, 390)[1]
