@@ -227,7 +227,8 @@ def test_synthetic_data_is_said_at_the_top(page, plain_charts):
     assert page.index("Synthetic data.") < page.index("<h2>")
     real = build_page(make_findings(detectors=(), source="mimiciv"))
     assert "Synthetic data." not in real
-    assert "the terms of the data hold for this page too" in real
+    assert '<th scope="rowgroup"' not in real
+    assert "Rows of real stays are not shown" in real
 
 
 def test_examples_are_few_and_name_no_stay(page):
