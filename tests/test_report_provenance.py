@@ -131,6 +131,14 @@ def test_no_repository(tmp_path, monkeypatch):
     assert "not in a git repository" in state["note"]
 
 
+def test_committing_a_result_keeps_the_revision(repository):
+    before = git_state(repository)
+    (repository / "dvc.lock").write_text("made by the run")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "its lock")
+    assert git_state(repository) == before
+
+
 def test_no_git(repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert git_state(repository)["revision"] is None

@@ -92,19 +92,20 @@ def _version(name: str) -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Revision of the git repository that holds `folder`, and whether files differ from it.
+    """Last revision that changed something the run depends on, and whether files differ from it.
 
-    `dirty` counts changed and new files, without what the run itself makes. Where there is no revision, both
+    A commit of what the run itself made, such as dvc.lock, is passed over: to commit a result must not change
+    it. `dirty` counts changed and new files, without what the run itself makes. Where there is no revision, both
     are null and `note` says why.
     """
     inside = _git(folder, "rev-parse", "--is-inside-work-tree")
     if inside is None:
         return {"revision": None, "dirty": None, "note": "not in a git repository, or git cannot read it"}
-    revision = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    if revision is None:
-        return {"revision": None, "dirty": None, "note": "the git repository has no commit yet"}
     leave_out = [f":(exclude){name}" for name in _MADE_BY_THE_RUN]
     top = _git(folder, "rev-parse", "--show-cdup") or "."
+    revision = _git(folder, "log", "-1", "--format=%H", "--", top, *leave_out)
+    if not revision:
+        return {"revision": None, "dirty": None, "note": "the git repository has no commit yet"}
     changes = _git(folder, "status", "--porcelain", "--", top, *leave_out)
     if changes is None:
         return {"revision": revision, "dirty": None, "note": "git cannot tell whether files differ"}
