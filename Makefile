@@ -19,7 +19,7 @@ all: install ## Install, then run the study of params.yaml: cohort to report
 	@echo "Report: run/report.html"
 
 test: install ## Run the test suite (real-data tests need BACKDOOR_TEST_DATA)
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 install: $(STAMP) ## Make .venv with the core, the bundled plugins and the test tools
 
