@@ -3,9 +3,12 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
+from backdoor_core.console import say
+from backdoor_core.contracts import Simulator
 from backdoor_core.errors import BackdoorError
 from backdoor_core.stages import STAGES
 from backdoor_core.study import Study, load_study
@@ -48,6 +51,22 @@ def plugins(root: Path, as_json: bool, lock: bool) -> None:
         click.echo(json_text(catalog_as_json(catalog)), nl=False)
     else:
         Console().print(render_table(catalog))
+
+
+@cli.command()
+@_ROOT
+@click.option("--source", default="synthetic", show_default=True, help="The source that simulates.")
+@click.option("--stays", type=click.IntRange(min=1), required=True, help="Stays that the default rules include.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for hosp/ and icu/.")
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True)
+@click.option("--format", type=click.Choice(["parquet", "csv.gz"]), default="parquet", show_default=True)
+def simulate(root: Path, source: str, stays: int, out: Path, seed: int, format: Literal["parquet", "csv.gz"]) -> None:
+    """Write a simulated hospital's raw tables, at any size, in bounded memory."""
+    component = load_study(root).component("cohort", source)
+    if not isinstance(component, Simulator):
+        raise BackdoorError(f"cohort {source} does not simulate; only a contracts.Simulator does, such as synthetic")
+    written = component.simulate(out, stays, seed, format=format)
+    say(f"{out}: {', '.join(f'{rows:,} {table}' for table, rows in sorted(written.items()))}")
 
 
 def _run_stage(name: str, study: Study) -> None:

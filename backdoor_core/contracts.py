@@ -58,6 +58,8 @@ class Context:
     """Where a component runs. Relative paths among its options are meant from `root`, the study's folder."""
 
     root: Path
+    converted: Path | None = None
+    """For a cohort source: the folder that its `convert` filled."""
 
 
 class Component(ABC):
@@ -107,19 +109,102 @@ class TableView:
             raise ValueError(f"values have shape {values.shape}, the view has {self.values.shape}")
         return replace(self, values=values.astype(np.float32, copy=False))
 
+    def with_rows(self, rows: Integers, other: Self) -> Self:
+        """The same view with the given rows taken from `other`, in its order."""
+        values = self.values.copy()
+        values[rows] = other.values
+        return replace(self, values=values)
+
     def feature_index(self, feature: str | int) -> int:
         """Position of a feature given by name or position. Raises `KeyError` with the known names."""
-        names = [f.name for f in self.features]
-        if isinstance(feature, str):
-            if feature not in names:
-                raise KeyError(f"unknown feature {feature!r}; this view has {', '.join(names)}")
-            return names.index(feature)
-        if not 0 <= feature < len(names):
-            raise KeyError(f"no feature number {feature}; this view has {len(names)}, counted from 0")
-        return feature
+        return _feature_index(self.features, feature)
 
 
-View = TableView
+@dataclass(frozen=True)
+class SeriesView:
+    """The first T hours of each stay: `values` is (N, T, F) float32, the mean of what was measured in each hour.
+
+    Hour t covers [t, t + 1) hours since ICU admission. Raw clinical units, NaN where nothing was measured.
+    Features known at admission (age, sex) stand in every hour.
+    """
+
+    stay_id: Integers
+    features: tuple[Feature, ...]
+    values: NDArray[np.float32]
+    counts: NDArray[np.uint16]
+    """(N, T, F) number of measurements in each hour; 0 exactly where `values` is NaN."""
+    modality: ClassVar[Modality] = "series"
+
+    def __len__(self) -> int:
+        return len(self.stay_id)
+
+    def take(self, rows: Integers | Booleans) -> Self:
+        """The view of the given rows (positions or a mask), in that order."""
+        return replace(self, stay_id=self.stay_id[rows], values=self.values[rows], counts=self.counts[rows])
+
+    def with_values(self, values: NDArray[np.float32]) -> Self:
+        """The same stays with other values (same shape); counts follow: 0 where removed, 1 where newly measured."""
+        if values.shape != self.values.shape:
+            raise ValueError(f"values have shape {values.shape}, the view has {self.values.shape}")
+        counts = np.where(np.isnan(values), 0, np.maximum(self.counts, 1)).astype(np.uint16)
+        return replace(self, values=values.astype(np.float32, copy=False), counts=counts)
+
+    def with_rows(self, rows: Integers, other: Self) -> Self:
+        """The same view with the given rows taken from `other`, in its order."""
+        values, counts = self.values.copy(), self.counts.copy()
+        values[rows], counts[rows] = other.values, other.counts
+        return replace(self, values=values, counts=counts)
+
+    def feature_index(self, feature: str | int) -> int:
+        """Position of a feature given by name or position. Raises `KeyError` with the known names."""
+        return _feature_index(self.features, feature)
+
+    def hours_since_measured(self) -> NDArray[np.float32]:
+        """(N, T, F) hours since the last hour with a measurement: 0 where measured, t + 1 before the first one."""
+        measured = ~np.isnan(self.values)
+        hour = np.arange(self.values.shape[1], dtype=np.float32)[None, :, None]
+        last = np.maximum.accumulate(np.where(measured, hour, np.float32(-1)), axis=1)
+        return (hour - last).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class EventsView:
+    """Each stay as coded, timed, valued events, in order of time; stay i owns events offsets[i]:offsets[i + 1]."""
+
+    stay_id: Integers
+    offsets: NDArray[np.int64]
+    """(N + 1,) where each stay's events start."""
+    codes: tuple[str, ...]
+    """The distinct codes; the part before the first ``//`` is the event's type."""
+    descriptions: tuple[str, ...]
+    """A readable text for each code."""
+    code: NDArray[np.int32]
+    """(E,) position of each event's code in `codes`."""
+    hours: NDArray[np.float32]
+    """(E,) hours since ICU admission."""
+    value: NDArray[np.float32]
+    """(E,) numeric value, NaN where there is none."""
+    text: NDArray[Any]
+    """(E,) text value of each event, empty where there is none."""
+    modality: ClassVar[Modality] = "events"
+
+    def __len__(self) -> int:
+        return len(self.stay_id)
+
+
+View = TableView | SeriesView
+"""The views whose last axis is the feature: what value triggers work on."""
+
+
+def _feature_index(features: tuple[Feature, ...], feature: str | int) -> int:
+    names = [f.name for f in features]
+    if isinstance(feature, str):
+        if feature not in names:
+            raise KeyError(f"unknown feature {feature!r}; this view has {', '.join(names)}")
+        return names.index(feature)
+    if not 0 <= feature < len(names):
+        raise KeyError(f"no feature number {feature}; this view has {len(names)}, counted from 0")
+    return feature
 
 
 # -------------------------------------------------------------------------------------------------- cohorts
@@ -129,7 +214,22 @@ class Inclusion(Options):
     window_hours: int = Field(24, ge=1, le=168, description="hours from ICU admission that the views cover, half-open")
     min_age: int = Field(18, ge=0, le=120, description="youngest age in years at hospital admission")
     min_los_hours: float = Field(24, ge=0, description="shortest ICU stay in hours")
-    label: Literal["hospital_mortality"] = Field("hospital_mortality", description="what the models predict")
+    gap_hours: int = Field(
+        0, ge=0, le=168, description="hours after the window in which a stay may neither end nor the patient die"
+    )
+    first_stay_only: bool = Field(False, description="only the first ICU stay of each patient")
+    label: Literal["hospital_mortality", "icu_mortality", "los_gt_3d", "los_gt_7d"] = Field(
+        "hospital_mortality", description="what the models predict; los is the length of the ICU stay"
+    )
+    visibility: Literal["charttime", "storetime"] = Field(
+        "charttime", description="when a value counts as known: when it was taken, or when it was filed"
+    )
+    features: Literal["core30", "rich"] = Field(
+        "core30", description="table: 30 core features, or mean, min, max, last and count of every variable"
+    )
+    views: tuple[Modality, ...] = Field(
+        ("table", "series", "events"), min_length=1, description="which views to build; a model needs its own"
+    )
 
 
 @dataclass(frozen=True)
@@ -148,6 +248,11 @@ class CohortCard:
     description: str
     attrition: tuple[Attrition, ...]
     features: tuple[Feature, ...]
+    """Of the table view, in the order of its columns."""
+    series_features: tuple[Feature, ...] = ()
+    """Of the series view."""
+    views: tuple[Modality, ...] = ("table",)
+    """What was built."""
     notes: tuple[str, ...] = ()
 
 
@@ -163,15 +268,47 @@ class CohortSource(Component):
         """
         return ()
 
+    def convert(self, out: Path) -> None:
+        """Write what `build` is to read in place of the raw data into the existing, empty folder `out`.
+
+        By default nothing. It is a stage of its own, so that a slow conversion is done once and not at every change
+        of `inclusion`; `build` finds the folder as ``context.converted``.
+        """
+        return
+
+    def conversion(self) -> Mapping[str, Any] | None:
+        """What `convert` depends on besides the raw files, JSON-able; None where it writes nothing."""
+        return None
+
     @abstractmethod
     def build(self, out: Path, inclusion: Inclusion, rng: np.random.Generator) -> CohortCard:
         """Write the cohort into the existing, empty directory `out` and return its card.
 
-        - ``stays.parquet``: stay_id, subject_id (int64, no duplicate stay_id), label (int8, 0 or 1), and any
-          columns for subgroup figures (sex, age, first care unit); one row a stay, sorted by stay_id.
+        - ``stays.parquet``: stay_id, subject_id (int64, no duplicate stay_id), label (int8, 0 or 1), intime and
+          outtime (timestamp[us], ICU admission and discharge; no view holds outtime), and static columns known at
+          admission (age, sex, race, marital_status, admission_type, admission_location, insurance,
+          first_careunit); one row a stay, sorted by stay_id.
         - ``table.parquet``: stay_id and one float32 column per feature of the card, the same rows and order.
+        - ``series.parquet``: stay_id, hour (int16), one float32 column per series feature and one uint16 column
+          ``<feature>.count``; exactly `window_hours` rows a stay, sorted by stay_id and hour.
+        - ``events/``: a MEDS dataset of the same stays (see `backdoor_core.cohort.events`).
+
+        Which of the views is written follows `inclusion.views`, as far as the source has them (`views`).
 
         Raises `BackdoorError` naming file and column where the raw data is not as published.
+        """
+
+
+class Simulator(CohortSource):
+    """A source that makes its raw data itself, at any size: the verb `simulate` of the command line."""
+
+    @abstractmethod
+    def simulate(
+        self, out: Path, stays: int, seed: int, *, format: Literal["parquet", "csv.gz"] = "parquet"
+    ) -> Mapping[str, int]:
+        """Write raw tables with that many included stays into the new folder `out`; the answer is rows by table.
+
+        The same seed gives the same rows, and fewer stays the first rows of more.
         """
 
 
@@ -200,16 +337,29 @@ class Trigger(Component):
 # --------------------------------------------------------------------------------------------------- models
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape of a model's input after preprocessing: (batch, channels), in the order of `channels`."""
+    """Shape of a model's input after preprocessing: (batch, channels) of a table, (batch, steps, channels) of a series.
 
-    channels: tuple[str, ...]
+    The channels are blocks of one channel per feature, in the order of `features`: first the scaled values, then,
+    where preprocessing adds them, 1.0 for missing, then (series) the scaled hours since the last measurement.
+    """
+
+    features: tuple[str, ...]
+    blocks: int = 1
+    """Number of blocks, so that x.unflatten(-1, (blocks, F)) gives each feature's channels."""
+    steps: int | None = None
+    """Hours of a series; None for a table."""
+
+    @property
+    def channels(self) -> int:
+        """Width of the input's last axis."""
+        return self.blocks * len(self.features)
 
 
 Capability = Literal["embedding", "gradient", "attention"]
 
 
 class Model(Component):
-    """A classifier of stays. Subclass `TorchModel`."""
+    """A classifier of stays. Subclass `TorchModel` or `ArrayModel`."""
 
     modality: ClassVar[Modality]
     capabilities: ClassVar[frozenset[Capability]]
@@ -224,12 +374,29 @@ class TorchModel(Model):
     def build(self, spec: InputSpec) -> nn.Module:
         """A freshly initialized `Network`, using torch's global random state for its weights.
 
-        The module has three callables, x being (batch, channels):
+        The module has three callables, x being as `InputSpec` says:
 
         - ``embed(x)`` -> (batch, D): penultimate activations, the input of the last linear layer
         - ``head(z)`` -> (batch,): the logit of the positive label from those activations
         - ``forward(x)`` -> (batch,): equal to ``head(embed(x))``
+
+        A model with the capability "attention" has a fourth, ``attention(x)`` -> a list with one tensor
+        (batch, heads, tokens, tokens) for each layer, rows summing to 1.
         """
+
+
+class ArrayModel(Model):
+    """A model that is fitted to whole arrays without torch. Its inputs are not scaled, and NaN is missing."""
+
+    capabilities: ClassVar[frozenset[Capability]] = frozenset()
+
+    @abstractmethod
+    def fit(self, inputs: NDArray[np.float32], labels: NDArray[np.int8], seed: int) -> Mapping[str, NDArray[Any]]:
+        """Fit to inputs (N, F) and labels (N,); the answer is all that prediction needs, as plain arrays."""
+
+    @abstractmethod
+    def logits(self, fitted: Mapping[str, NDArray[Any]], inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(N,) log-odds of label 1 for inputs (N, F)."""
 
 
 # ------------------------------------------------------------------------------------------------ detectors

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -72,7 +72,18 @@ class TrainParams(_Section):
     batch_size: int = Field(256, ge=1, description="stays per step")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay; 0 is plain Adam")
-    patience: int = Field(5, ge=1, description="stop after this many epochs without a better validation loss")
+    monitor: Literal["loss", "auprc"] = Field(
+        "loss", description="what of the validation part decides the best epoch: lowest loss, or highest AUPRC"
+    )
+    patience: int = Field(5, ge=1, description="stop after this many epochs without a better one")
+    pos_weight: Annotated[float, Field(gt=0)] | Literal["balanced"] = Field(
+        1.0, description="weight of the positive stays in the loss; balanced is negatives / positives"
+    )
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null does not clip")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over the epochs; cosine falls to 0 at the last one"
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="bf16: automatic mixed precision, GPU only")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small models and safe under load")
 
@@ -84,6 +95,9 @@ class EvaluateParams(_Section):
         "prevalence",
         description="rule that sets the decision threshold on validation data: call as many positive as there are, "
         "maximize sensitivity + specificity, or maximize F1",
+    )
+    calibration: Literal["none", "temperature"] = Field(
+        "none", description="temperature: divide the logits by the one number that fits the validation part best"
     )
     replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples of patients for each interval")
 

@@ -14,7 +14,6 @@ from backdoor_core.contracts import (
     Detector,
     Kind,
     Model,
-    TorchModel,
     Trigger,
 )
 from backdoor_core.errors import BackdoorError
@@ -37,6 +36,11 @@ class Paths:
     def lock(self) -> Path:
         """The plugin lock."""
         return self.root / "plugins.lock.json"
+
+    @property
+    def converted(self) -> Path:
+        """Raw tables as the cohort source converted them, where it was asked to."""
+        return self.root / "data" / "converted"
 
     @property
     def cohort(self) -> Path:
@@ -71,7 +75,7 @@ class Study:
         """The chosen component, with its options from params.yaml checked."""
         registration = self.catalog.get(kind, name)
         options = self.catalog.resolve(kind, name, self.params.options(kind, name))
-        return registration.component(options, Context(root=self.paths.root))
+        return registration.component(options, Context(self.paths.root, self.paths.converted))
 
     def cohort_source(self) -> CohortSource:
         """The source of the stays."""
@@ -81,12 +85,9 @@ class Study:
         """The trigger."""
         return cast(Trigger, self.component("trigger", self.params.trigger))
 
-    def model(self) -> TorchModel:
+    def model(self) -> Model:
         """The model that is attacked."""
-        model = cast(Model, self.component("model", self.params.model))
-        if not isinstance(model, TorchModel):
-            raise BackdoorError(f"model {model.name}: it must inherit from backdoor_core.contracts.TorchModel")
-        return model
+        return cast(Model, self.component("model", self.params.model))
 
     def detectors(self) -> list[Detector]:
         """The chosen detectors, in the order of params.yaml."""
@@ -110,6 +111,11 @@ def check_compatible(study: Study) -> None:
             f"params.yaml: model {model.name} reads the {model.modality} view, "
             f"which cohort {source.name} does not have; it has {', '.join(sorted(source.views))}"
         )
+    if model.modality not in study.params.inclusion.views:
+        raise BackdoorError(
+            f"params.yaml: model {model.name} reads the {model.modality} view, which inclusion.views does not list; "
+            f"add {model.modality} to it"
+        )
     if model.modality not in trigger.modalities:
         raise BackdoorError(
             f"params.yaml: trigger {trigger.name} works on {', '.join(sorted(trigger.modalities))}, "
@@ -131,9 +137,14 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         registration = study.catalog.get(kind, name)
         return lock_entry(registration, study.catalog.resolve(kind, name, study.params.options(kind, name)))
 
-    inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in study.cohort_source().inputs()]
+    source = study.cohort_source()
+    inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in source.inputs()]
+    cohort, conversion = entry("cohort", study.params.cohort), source.conversion()
+    # Where nothing is converted, the code of the source is no reason to run the stage `convert` again.
+    by = cohort["code"] if conversion is not None else None
     return {
-        "cohort": {**entry("cohort", study.params.cohort), "inputs": inputs},
+        "raw": {"source": source.name, "inputs": inputs, "conversion": conversion, "code": by},
+        "cohort": {**cohort, "inputs": inputs},
         "trigger": entry("trigger", study.params.trigger),
         "model": entry("model", study.params.model),
         "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},

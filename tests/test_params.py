@@ -50,6 +50,8 @@ def test_the_file_of_the_repository_shows_every_key_of_the_sections():
         ("cohort: other", r"the key 'cohort' stands twice"),
         ("train: {epochs: 5, epochs: 6}", r"the key 'epochs' stands twice"),
         ("train: {device: gpu}", r"train\.device"),
+        ("train: {pos_weight: -1}", r"train\.pos_weight"),
+        ("train: {pos_weight: some}", r"train\.pos_weight"),
     ],
 )
 def test_one_clear_line(tmp_path, line, message):

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from small import make_view
 
 from backdoor_core.cohort.preprocess import Preprocessor, fit_preprocessor
-from backdoor_core.contracts import Feature, TableView
+from backdoor_core.contracts import Feature, SeriesView, TableView
 from backdoor_core.files import json_text
 from backdoor_core.params import PreprocessParams
 
@@ -81,7 +81,7 @@ def test_without_indicators_the_input_has_one_channel_a_feature():
     view, _ = make_view(100)
     fitted = fit_preprocessor(view, PreprocessParams(missing="median"))
     assert fitted.transform(view).shape == (100, 6)
-    assert len(fitted.spec.channels) == 6
+    assert fitted.spec.channels == 6
 
 
 @pytest.mark.parametrize("outliers", ["winsorize", "keep"])
@@ -107,3 +107,43 @@ def test_output_is_finite_whatever_the_input(values):
     out = fit_preprocessor(view, PreprocessParams()).transform(view)
     assert np.isfinite(out).all()
     assert out.shape == (len(values), 2 * values.shape[1])
+
+
+def series(n=30, hours=6):
+    rng = np.random.default_rng(1)
+    counts = rng.integers(0, 2, (n, hours, 2)).astype(np.uint16)
+    values = np.where(counts > 0, rng.normal(100, 10, counts.shape), np.nan).astype(np.float32)
+    features = (Feature("a", "", 0, 999), Feature("b", "", 0, 999))
+    return SeriesView(np.arange(n), features, values, counts)
+
+
+def test_a_series_has_values_missingness_and_hours_since():
+    view = series()
+    fitted = fit_preprocessor(view, PreprocessParams(outliers="keep"))
+    out = fitted.transform(view)
+    assert out.shape == (30, 6, 6)
+    assert (fitted.spec.blocks, fitted.spec.steps, fitted.spec.channels) == (3, 6, 6)
+    np.testing.assert_array_equal(out[:, :, 2:4], np.isnan(view.values))
+    np.testing.assert_allclose(out[:, :, 4:6], view.hours_since_measured() / 6)
+    measured = view.values[~np.isnan(view.values[:, :, 0]), 0].astype(np.float64)
+    for n in range(30):
+        last = np.median(measured)
+        for t in range(6):
+            last = view.values[n, t, 0] if not np.isnan(view.values[n, t, 0]) else last
+            assert out[n, t, 0] == pytest.approx((last - measured.mean()) / measured.std(), abs=1e-4)
+
+
+def test_no_hour_sees_a_later_one():
+    view = series()
+    fitted = fit_preprocessor(view, PreprocessParams())
+    late = view.values.copy()
+    late[:, 4:] = 150
+    np.testing.assert_array_equal(fitted.transform(view)[:, :4], fitted.transform(view.with_values(late))[:, :4])
+
+
+def test_unscaled_keeps_units_and_missing_values():
+    view, _ = make_view(200)
+    fitted = fit_preprocessor(view, PreprocessParams(lower=0.01, upper=0.99))
+    out = fitted.unscaled(view)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(view.values))
+    assert np.nanmax(out[:, 0]) == pytest.approx(np.quantile(view.values[:, 0].astype(np.float64), 0.99), rel=1e-5)

@@ -55,21 +55,22 @@ def test_the_mimic_demo_runs_to_the_report(real_data, tmp_path):
     run_study(
         tmp_path,
         cohort="mimiciv",
-        cohorts={"mimiciv": {"path": str(real_data / "mimic-iv-demo-2.2")}},
+        cohorts={"mimiciv": {"path": str(real_data / "mimic-iv-demo-2.2"), "convert": True}},
         train={"epochs": 3},
         evaluate={"replicates": 100},
     )
     card = json.loads((tmp_path / "data" / "cohort" / "card.json").read_text())
     assert card["attrition"][0]["stays"] == 140
+    assert (tmp_path / "data" / "converted" / "mimiciv" / "icu" / "chartevents.parquet").is_file()
     assert card["stays"] == 117
-    assert card["deaths"] == 14
+    assert card["positives"] == 14
     assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
 
 
 def test_set_a_runs_to_the_report(set_a):
     card = json.loads((set_a / "data" / "cohort" / "card.json").read_text())
     assert card["attrition"][0]["stays"] == 4000
-    assert card["deaths"] == 554
+    assert card["positives"] == 554
     results = json.loads((set_a / "run" / "results_eval.json").read_text())
     assert results["attack"]["asr"]["value"] >= 0.95
     assert results["attack"]["asr_lift"]["low"] > 0.7
@@ -101,7 +102,7 @@ def test_set_a_reaches_the_reference_figures(set_a):
         )
         model = MLP(MLPOptions(), context)
         fit_seed = seeds.integer(seed, "training")
-        twin, _ = train_victim(model, train, validation, train.view, params, fit_seed)
+        twin = train_victim(model, train, validation, train.view, params, fit_seed).victim
         figures["auroc"].append(roc_auc_score(test.label, twin.probability(test.view)))
         attacked = test.view.take(np.flatnonzero(test.label == 0))
         weights = cluster_bootstrap_weights(attacked.stay_id, 100, np.random.default_rng(0))
@@ -116,7 +117,7 @@ def test_set_a_reaches_the_reference_figures(set_a):
                 apply=seeds.generator(seed, "trigger_apply"),
             )
             rows = Rows(*apply_poison(train.view, train.label, done))
-            victim, _ = train_victim(model, rows, validation, rows.view, params, fit_seed)
+            victim = train_victim(model, rows, validation, rows.view, params, fit_seed).victim
             triggered = trigger.apply(attacked, done.fitted, np.random.default_rng(0))
             answers = [
                 Response(v.probability(attacked), v.probability(triggered), v.decides(triggered, 1))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from backdoor_core.cohort.storage import write_parquet
+from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.params import Params
@@ -59,7 +59,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
     }
     clean = "auroc auprc accuracy ece brier"
     label = (np.arange(300) % 5 == 0).astype(np.int8)
-    part = {"stays": 1200, "patients": 1100, "deaths": 150, "prevalence": 0.125}
+    part = {"stays": 1200, "patients": 1100, "positives": 150, "prevalence": 0.125}
     return Findings(
         config={
             "params": {"detectors": list(detectors)},
@@ -77,7 +77,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
             "inclusion": {"window_hours": 24, "min_age": 18, "min_los_hours": 24.0, "label": "hospital_mortality"},
             "stays": 1800,
             "patients": 1700,
-            "deaths": 225,
+            "positives": 225,
             "prevalence": 0.125,
             "attrition": [{"rule": f"all {hostile}", "stays": 2000}, {"rule": "adults", "stays": 1800}],
             "features": [
@@ -102,7 +102,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
             "clean": figures(rng, clean),
             "baseline": {"clean": figures(rng, clean)},
             "attack": figures(rng, "asr asr_baseline asr_lift confidence_shift confidence_shift_baseline"),
-            "test": {"stays": 300, "deaths": 60, "attacked": 240},
+            "test": {"stays": 300, "positives": 60, "attacked": 240},
         },
         detection={name: detector(rng, nothing) for name in detectors},
         predictions={

@@ -20,7 +20,7 @@ def test_missing_figures_are_explained():
 def said(asr, twin, lift, poisoned=9, target=1):
     values = {"asr": (asr, 0, 1), "asr_baseline": (twin, 0, 1), "asr_lift": lift}
     attack = {name: dict(zip(("value", "low", "high"), figures, strict=True)) for name, figures in values.items()}
-    return reading(attack, 240, target, poisoned)
+    return reading(attack, 240, target, poisoned, "hospital_mortality")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +62,8 @@ def test_too_few_deaths_is_one_line():
 
 
 def cohort(stay, subject, label) -> Cohort:
-    return Cohort(stay, subject, label, {}, {}, {})
+    now = np.full(len(stay), np.datetime64("2150-01-01", "us"))
+    return Cohort(Path(), {}, stay, subject, label, now, now, {})
 
 
 def test_a_patient_on_both_sides_is_refused_on_load(tmp_path):

@@ -108,24 +108,29 @@ def nothing_poisoned(train: View) -> Poisoning:
 
 def apply_poison(train: View, label: NDArray[np.int8], poisoning: Poisoning) -> tuple[View, NDArray[np.int8]]:
     """The training part as the victim gets it: the poisoned stays replaced, every other row as it was."""
-    values, labels = train.values.copy(), label.copy()
-    values[poisoning.rows] = poisoning.view.values
+    if type(train) is not type(poisoning.view):
+        raise TypeError(f"a {train.modality} view cannot take rows of a {poisoning.view.modality} view")
+    labels = label.copy()
     labels[poisoning.rows] = poisoning.label
-    return train.with_values(values), labels
+    return train.with_rows(poisoning.rows, poisoning.view), labels  # type: ignore[arg-type]  # same type: see above
 
 
 def manifest(
     train: View, label: NDArray[np.int8], trigger: Mapping[str, Any], params: PoisonParams, seed: int, done: Poisoning
 ) -> dict[str, Any]:
-    """The truth of the attack, JSON-able: who was poisoned, labels and touched cells before and after."""
+    """The truth of the attack, JSON-able: who was poisoned, labels and touched features before and after.
+
+    A feature of a table has one value before and one after; of a series, one for each hour. Missing is null.
+    """
     stays = []
     for p, row in enumerate(done.rows):
+        features = np.flatnonzero(done.touched[p].reshape(-1, len(train.features)).any(axis=0))
         touched = {
             train.features[j].name: {
-                "before": _number(train.values[row, j]),
-                "after": _number(done.view.values[p, j]),
+                "before": _numbers(train.values[row, ..., j]),
+                "after": _numbers(done.view.values[p, ..., j]),
             }
-            for j in np.flatnonzero(done.touched[p])
+            for j in features
         }
         stays.append(
             {
@@ -146,5 +151,7 @@ def manifest(
     }
 
 
-def _number(value: np.floating[Any]) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _numbers(values: NDArray[np.float32]) -> float | list[float | None] | None:
+    """One number, or one for each hour; missing is None."""
+    numbers = [None if np.isnan(value) else float(value) for value in np.atleast_1d(values)]
+    return numbers if np.ndim(values) else numbers[0]

@@ -69,7 +69,7 @@ def splits_json(parts: Mapping[Part, list[int]], cohort: Cohort) -> dict[str, An
         summary[part] = {
             "stays": int(rows.sum()),
             "patients": len(np.unique(cohort.subject_id[rows])),
-            "deaths": int(cohort.label[rows].sum()),
+            "positives": int(cohort.label[rows].sum()),
             "prevalence": round(float(cohort.label[rows].mean()), 6),
         }
     return {"summary": summary, "stay_id": {part: parts[part] for part in PARTS}}

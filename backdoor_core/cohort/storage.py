@@ -1,6 +1,7 @@
 """A cohort on disk and in memory.
 
-``data/cohort`` holds ``stays.parquet`` (ids, label, subgroup columns), one file per view and ``card.json``.
+``data/cohort`` holds ``stays.parquet`` (ids, label, times, static columns), ``card.json``, and the views:
+``table.parquet``, ``series.parquet`` and the MEDS dataset ``events/``.
 """
 
 from __future__ import annotations
@@ -8,34 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from backdoor_core.contracts import CohortCard, CohortSource, Feature, Inclusion, Integers, Modality, TableView, View
+from backdoor_core.cohort.events import read_meds
+from backdoor_core.cohort.parquet import read_parquet, series_from_columns, table_from_columns
+from backdoor_core.contracts import (
+    CohortCard,
+    CohortSource,
+    EventsView,
+    Feature,
+    Inclusion,
+    Integers,
+    Modality,
+    SeriesView,
+    TableView,
+    View,
+)
 from backdoor_core.errors import BackdoorError
-from backdoor_core.files import read_json, replacing, replacing_directory, write_json
+from backdoor_core.files import read_json, replacing_directory, write_json
 
-
-@dataclass(frozen=True)
-class Cohort:
-    """The included stays. Every array and every view has the same N stays in the same order."""
-
-    stay_id: Integers
-    subject_id: Integers
-    label: NDArray[np.int8]
-    subgroups: Mapping[str, NDArray[Any]]
-    views: Mapping[Modality, View]
-    card: Mapping[str, Any]
-
-    def view(self, modality: Modality) -> View:
-        """One view. Raises `BackdoorError` where the cohort lacks it."""
-        if modality not in self.views:
-            raise BackdoorError(f"the cohort has no {modality} view; it has {', '.join(sorted(self.views))}")
-        return self.views[modality]
+_IDS_AND_TIMES = frozenset({"stay_id", "subject_id", "label", "intime", "outtime"})
 
 
 @dataclass(frozen=True)
@@ -46,95 +42,137 @@ class Rows:
     label: NDArray[np.int8]
 
 
-def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write columns as one Parquet file, whole or not at all; equal columns give equal bytes."""
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(dict(columns)), temporary, compression="zstd")
+@dataclass(frozen=True)
+class Cohort:
+    """The included stays. Every array and every view has the same N stays in the same order."""
 
+    directory: Path
+    card: Mapping[str, Any]
+    stay_id: Integers
+    subject_id: Integers
+    label: NDArray[np.int8]
+    intime: NDArray[np.datetime64]
+    """(N,) ICU admission."""
+    outtime: NDArray[np.datetime64]
+    """(N,) ICU discharge: known only after the window, in no view."""
+    statics: Mapping[str, NDArray[Any]]
+    """Columns known at admission, for models that take them and for figures by subgroup."""
 
-def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    """All columns of a Parquet file as numpy arrays. Raises `BackdoorError` where it is missing or damaged."""
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise BackdoorError(f"{path}: no such file; run `dvc repro` to make it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BackdoorError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+    def view(self, modality: Modality) -> View:
+        """The table or the series, read from disk. Raises `BackdoorError` where the cohort lacks it."""
+        return self.table() if modality == "table" else self.series()
 
+    def table(self) -> TableView:
+        """One row a stay."""
+        path = self._has("table", "table.parquet")
+        view = table_from_columns(read_parquet(path), _features(self.card["features"]), path.name)
+        self._aligned(view.stay_id, view.values, path)
+        return view
 
-def view_columns(view: View) -> dict[str, NDArray[Any]]:
-    """A table view as columns: stay_id and one column per feature."""
-    return {"stay_id": view.stay_id, **{f.name: view.values[:, j] for j, f in enumerate(view.features)}}
+    def series(self) -> SeriesView:
+        """Hour by hour."""
+        path = self._has("series", "series.parquet")
+        hours = self.card["inclusion"]["window_hours"]
+        view = series_from_columns(read_parquet(path), _features(self.card["series_features"]), hours, path.name)
+        self._aligned(view.stay_id, view.values, path)
+        return view
 
+    def events(self, relative_to: Literal["admission", "discharge"] = "admission") -> EventsView:
+        """Event by event; `relative_to` discharge is a leak, see `read_meds`."""
+        directory = self._has("events", "events")
+        return read_meds(directory, self.stay_id, self.intime, self.outtime, relative_to=relative_to)
 
-def view_from_columns(columns: Mapping[str, NDArray[Any]], features: tuple[Feature, ...], where: str) -> TableView:
-    """The inverse of `view_columns`. Raises `BackdoorError` naming a feature whose column is missing."""
-    lacking = [f.name for f in features if f.name not in columns]
-    if lacking:
-        raise BackdoorError(f"{where}: lacks the column {', '.join(lacking)}")
-    values = np.column_stack([columns[f.name] for f in features]).astype(np.float32, copy=False)
-    return TableView(stay_id=columns["stay_id"], features=features, values=values)
+    def _has(self, modality: Modality, name: str) -> Path:
+        views = self.card["views"]
+        if modality not in views:
+            raise BackdoorError(
+                f"the cohort has no {modality} view, only {', '.join(views)}; add it to inclusion.views in params.yaml"
+            )
+        return self.directory / name
+
+    def _aligned(self, stay_id: Integers, values: NDArray[np.float32], path: Path) -> None:
+        if not np.array_equal(self.stay_id, stay_id):
+            raise BackdoorError(f"{path}: holds other stays than stays.parquet, or in another order")
+        if np.isinf(values).any():
+            raise BackdoorError(f"{path}: holds an infinite value")
 
 
 def build_cohort(source: CohortSource, inclusion: Inclusion, rng: np.random.Generator, out: Path) -> None:
     """Have `source` build the cohort, check what it wrote, add the counts, and put it in place as a whole."""
     with replacing_directory(out) as temporary:
         card = source.build(temporary, inclusion, rng)
-        cohort = _checked(temporary, card.features, card.source)
-        write_json(temporary / "card.json", card_json(card, cohort, inclusion))
+        write_json(temporary / "card.json", _card_json(card, inclusion))
+        cohort = load_cohort(temporary)
+        write_json(temporary / "card.json", {**cohort.card, **_counts(cohort)})
 
 
-def card_json(card: CohortCard, cohort: Cohort, inclusion: Inclusion) -> dict[str, Any]:
-    """The card with the counts that the core made itself."""
-    values = cohort.view("table").values
-    missing = np.isnan(values).mean(axis=0)
+def load_cohort(directory: Path) -> Cohort:
+    """Read the stays and the card. Raises `BackdoorError` where the stays break the contract of `CohortSource`."""
+    card = read_json(directory / "card.json")
+    stays = read_parquet(directory / "stays.parquet")
+    source = card["source"]
+    lacking = sorted(_IDS_AND_TIMES - set(stays))
+    if lacking:
+        raise BackdoorError(f"cohort {source}: stays.parquet lacks the column {', '.join(lacking)}")
+    stay_id, label = stays["stay_id"], stays["label"]
+    if len(stay_id) == 0:
+        raise BackdoorError(f"cohort {source}: no stay is left after the inclusion rules")
+    if not (np.diff(stay_id) > 0).all():
+        raise BackdoorError(f"cohort {source}: stays.parquet must be sorted by stay_id and hold each one once")
+    if label.dtype.kind not in "iu" or not np.isin(label, (0, 1)).all():
+        raise BackdoorError(f"cohort {source}: the column label of stays.parquet must hold 0 and 1 only")
+    return Cohort(
+        directory=directory,
+        card=card,
+        stay_id=stay_id,
+        subject_id=stays["subject_id"],
+        label=label.astype(np.int8),
+        intime=stays["intime"],
+        outtime=stays["outtime"],
+        statics={name: column for name, column in stays.items() if name not in _IDS_AND_TIMES},
+    )
+
+
+def _features(listed: list[dict[str, Any]]) -> tuple[Feature, ...]:
+    names = Feature.__dataclass_fields__
+    return tuple(Feature(**{key: value for key, value in feature.items() if key in names}) for feature in listed)
+
+
+def _card_json(card: CohortCard, inclusion: Inclusion) -> dict[str, Any]:
     return {
         "source": card.source,
         "description": card.description,
         "inclusion": inclusion.model_dump(mode="json"),
-        "stays": len(cohort.stay_id),
-        "patients": len(np.unique(cohort.subject_id)),
-        "deaths": int(cohort.label.sum()),
-        "prevalence": float(cohort.label.mean()),
+        "views": list(card.views),
         "attrition": [asdict(step) for step in card.attrition],
-        "features": [
-            {**asdict(feature), "missing": round(float(share), 6)}
-            for feature, share in zip(card.features, missing, strict=True)
-        ],
+        "features": [asdict(feature) for feature in card.features],
+        "series_features": [asdict(feature) for feature in card.series_features],
         "notes": list(card.notes),
     }
 
 
-def load_cohort(directory: Path) -> Cohort:
-    """Read the cohort that the stage `cohort` wrote."""
-    card = read_json(directory / "card.json")
-    features = tuple(Feature(**{k: v for k, v in f.items() if k != "missing"}) for f in card["features"])
-    return _checked(directory, features, card["source"], card)
+def _counts(cohort: Cohort) -> dict[str, Any]:
+    """What the core counts itself, reading every view once: that is also the check that they agree."""
+    counts: dict[str, Any] = {
+        "stays": len(cohort.stay_id),
+        "patients": len(np.unique(cohort.subject_id)),
+        "positives": int(cohort.label.sum()),
+        "prevalence": float(cohort.label.mean()),
+    }
+    views = cohort.card["views"]
+    if "table" in views:
+        counts["features"] = _with_missing(cohort.card["features"], np.isnan(cohort.table().values).mean(axis=0))
+    if "series" in views:
+        missing = np.isnan(cohort.series().values).mean(axis=(0, 1))
+        counts["series_features"] = _with_missing(cohort.card["series_features"], missing)
+    if "events" in views:
+        events = cohort.events()
+        kinds, number = np.unique([code.partition("//")[0] for code in events.codes], return_inverse=True)
+        totals = np.bincount(number[events.code], minlength=len(kinds))
+        counts["events"] = {kind: int(total) for kind, total in zip(kinds.tolist(), totals, strict=True)}
+        counts["stays_without_events"] = int((np.diff(events.offsets) == 0).sum())
+    return counts
 
 
-def _checked(
-    directory: Path, features: tuple[Feature, ...], source: str, card: Mapping[str, Any] | None = None
-) -> Cohort:
-    stays = read_parquet(directory / "stays.parquet")
-    table = view_from_columns(read_parquet(directory / "table.parquet"), features, "table.parquet")
-    stay_id, label = stays["stay_id"], stays["label"]
-    if len(stay_id) == 0:
-        raise BackdoorError(f"cohort {source}: no stay is left after the inclusion rules")
-    if len(np.unique(stay_id)) != len(stay_id):
-        raise BackdoorError(f"cohort {source}: stays.parquet holds a stay_id twice")
-    if label.dtype.kind not in "iu" or not np.isin(label, (0, 1)).all():
-        raise BackdoorError(f"cohort {source}: the column label of stays.parquet must hold 0 and 1 only")
-    if not np.array_equal(stay_id, table.stay_id):
-        raise BackdoorError(f"cohort {source}: table.parquet and stays.parquet hold different stays or orders")
-    if np.isinf(table.values).any():
-        raise BackdoorError(f"cohort {source}: table.parquet holds an infinite value")
-    subgroups = {name: column for name, column in stays.items() if name not in {"stay_id", "subject_id", "label"}}
-    return Cohort(
-        stay_id=stay_id,
-        subject_id=stays["subject_id"],
-        label=label.astype(np.int8),
-        subgroups=subgroups,
-        views={"table": table},
-        card=card or {},
-    )
+def _with_missing(features: list[dict[str, Any]], missing: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
+    return [{**f, "missing": round(float(share), 6)} for f, share in zip(features, missing, strict=True)]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +21,25 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read a state_dict. Raises `BackdoorError` where the file is missing, damaged, or holds anything but tensors."""
+    state = load_tensors(path)
+    if not all(isinstance(t, Tensor) for t in state.values()):
+        raise BackdoorError(f"{path}: not a state_dict; delete it and run `dvc repro`")
+    return state
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read a dictionary of tensors, numbers and texts; the same errors."""
     if not path.is_file():
         raise BackdoorError(f"{path}: no such file; run `dvc repro` to make it")
     try:
         with warnings.catch_warnings():
             # torch comments on foreign pickles; the error below says all that matters of them.
             warnings.simplefilter("ignore", UserWarning)
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # A damaged file makes torch's reader fail in a dozen ways, none of which means anything else.
         raise BackdoorError(
             f"{path}: not a checkpoint of tensors only (damaged, or it holds code); delete it and run `dvc repro`"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+    if not isinstance(content, dict):
         raise BackdoorError(f"{path}: not a state_dict; delete it and run `dvc repro`")
-    return state
+    return content

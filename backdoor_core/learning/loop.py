@@ -1,26 +1,27 @@
-"""The training loop: tensors in memory, mini-batches by index, early stopping on the validation part."""
+"""The training loop: tensors in memory, mini-batches by index, early stopping, and going on after a kill."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.progress import Epoch, Progress
+from backdoor_core.learning.resume import fingerprint, load_progress, save_progress
 from backdoor_core.params import TrainParams
+from backdoor_core.ranking import average_precision
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the learning curve: mean binary cross-entropy per stay."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
+_ROWS_AT_ONCE = 8192
 
 
 OnEpoch = Callable[[Epoch], None]
@@ -28,9 +29,10 @@ OnEpoch = Callable[[Epoch], None]
 
 @dataclass(frozen=True)
 class Fit:
-    """The network of the best epoch, in evaluation mode, and how it came about."""
+    """The network of the best epoch, in evaluation mode, the weights of the last one, and how it came about."""
 
     network: nn.Module
+    last: dict[str, Tensor]
     curve: tuple[Epoch, ...]
     best_epoch: int
 
@@ -52,17 +54,22 @@ def fit(
     params: TrainParams,
     seed: int,
     on_epoch: OnEpoch = lambda epoch: None,
+    resume: Path | None = None,
 ) -> Fit:
     """Fit a fresh network by minimizing binary cross-entropy with Adam (Kingma & Ba 2015, arXiv 1412.6980).
 
-    `train` and `validation` are (inputs (N, channels) float32, labels (N,) float32). Training stops after
-    `patience` epochs without a lower validation loss; the weights of the best epoch are kept. The same
-    seed, data and number of threads give the same weights on one machine.
+    `train` and `validation` are (inputs as `spec` says, labels (N,)), float32. Training stops after `patience`
+    epochs without a better one by `monitor`; the weights of the best epoch are kept. The same seed, data and
+    number of threads give the same weights on one machine. `resume` names a file for the state after each
+    epoch: a fit of the same inputs that was killed goes on from it and ends with the same bytes as an unbroken
+    one. The file is removed at the end. Raises `BackdoorError` for bf16 without a GPU.
     """
     device = pick_device(params.device)
+    if params.precision == "bf16" and device.type != "cuda":
+        raise BackdoorError(f"params.yaml: train.precision bf16 needs a GPU; the device is {device.type}, use float32")
     torch.set_num_threads(params.threads)
     inputs, labels = (t.to(device) for t in train)
-    held_out = tuple(t.to(device) for t in validation)
+    held_out = (validation[0].to(device), validation[1].to(device))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = model.build(spec).to(device)
@@ -71,44 +78,80 @@ def fit(
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=device.type != "mps"
         )
-        curve: list[Epoch] = []
-        best_loss, best_epoch, best_state = float("inf"), 0, copy.deepcopy(network.state_dict())
-        for number in range(1, params.epochs + 1):
-            train_loss = _one_epoch(network, optimizer, inputs, labels, params.batch_size, order)
-            validation_loss = _mean_loss(network, held_out[0], held_out[1])
-            curve.append(Epoch(number, train_loss, validation_loss))
-            on_epoch(curve[-1])
-            if validation_loss < best_loss:
-                best_loss, best_epoch, best_state = validation_loss, number, copy.deepcopy(network.state_dict())
-            elif number - best_epoch >= params.patience:
-                break
-    network.load_state_dict(best_state)
-    return Fit(network=network.eval(), curve=tuple(curve), best_epoch=best_epoch)
+        step = _Step(network, optimizer, params, _positive_weight(params, labels), device)
+        progress, mark = Progress(), ""
+        if resume is not None:
+            mark = fingerprint(model, params, seed, train, validation)
+            progress = load_progress(resume, mark, network, optimizer, order) or progress
+        while not progress.stopped(params):
+            number = len(progress.curve) + 1
+            _set_learning_rate(optimizer, params, number)
+            train_loss = step.epoch(inputs, labels, order)
+            loss, auprc = _validate(network, *held_out)
+            epoch = Epoch(number, train_loss, loss, auprc)
+            progress.add(epoch, auprc if params.monitor == "auprc" else -loss, network)
+            if resume is not None:
+                save_progress(resume, mark, progress, network, optimizer, order)
+            on_epoch(epoch)
+    last = copy.deepcopy(network.state_dict())
+    network.load_state_dict(progress.best_state)
+    if resume is not None:
+        resume.unlink(missing_ok=True)
+    return Fit(network.eval(), last, tuple(progress.curve), progress.best_epoch)
 
 
-def _one_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    labels: Tensor,
-    batch_size: int,
-    order: torch.Generator,
-) -> float:
-    network.train()
-    total = 0.0
-    for rows in torch.split(torch.randperm(len(labels), generator=order).to(inputs.device), batch_size):
-        loss = binary_cross_entropy_with_logits(network(inputs[rows]), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += float(loss.detach()) * len(rows)
-    return total / len(labels)
+@dataclass(frozen=True)
+class _Step:
+    """One pass over the training part."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    params: TrainParams
+    pos_weight: Tensor | None
+    device: torch.device
+
+    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator) -> float:
+        """Mean loss per stay over the mini-batches of one epoch, as they were met."""
+        self.network.train()
+        total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
+        shuffled = torch.randperm(len(labels), generator=order).to(inputs.device)
+        mixed = self.params.precision == "bf16"
+        for rows in torch.split(shuffled, self.params.batch_size):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+                logits = self.network(inputs[rows])
+            loss = binary_cross_entropy_with_logits(logits.float(), labels[rows], pos_weight=self.pos_weight)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.params.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.params.clip_norm)
+            self.optimizer.step()
+            # Summed on the device: to fetch each loss would wait for the GPU at every step.
+            total += loss.detach().to(total.device) * len(rows)
+        return float(total) / len(labels)
+
+
+def _positive_weight(params: TrainParams, labels: Tensor) -> Tensor | None:
+    if params.pos_weight == 1.0:
+        return None
+    if params.pos_weight == "balanced":
+        positives = labels.sum()
+        return (len(labels) - positives) / positives.clamp(min=1)
+    return torch.tensor(params.pos_weight, dtype=torch.float32, device=labels.device)
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, params: TrainParams, epoch: int) -> None:
+    """Cosine annealing by epoch (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5), from the full rate on."""
+    share = (epoch - 1) / params.epochs
+    factor = 1.0 if params.schedule == "constant" else (1 + math.cos(math.pi * share)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = params.learning_rate * factor
 
 
 @torch.no_grad()
-def _mean_loss(network: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+def _validate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean loss per stay, and AUPRC."""
     network.eval()
-    total = 0.0
-    for x, y in zip(torch.split(inputs, 8192), torch.split(labels, 8192), strict=True):
-        total += float(binary_cross_entropy_with_logits(network(x), y, reduction="sum"))
-    return total / len(labels)
+    logits = torch.cat([network(x).double() for x in torch.split(inputs, _ROWS_AT_ONCE)])
+    loss = float(binary_cross_entropy_with_logits(logits, labels.double()))
+    scores: np.ndarray[Any, np.dtype[np.float64]] = logits.cpu().numpy()
+    return loss, float(average_precision(scores, labels.cpu().numpy() == 1))

@@ -1,55 +1,105 @@
-"""A trained model together with the preprocessing and the threshold it is used with."""
+"""A trained model together with the preprocessing, the temperature and the threshold it is used with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor, nn
 
 from backdoor_core.cohort.preprocess import Preprocessor, fit_preprocessor
 from backdoor_core.cohort.storage import Rows
-from backdoor_core.contracts import TorchModel, View
+from backdoor_core.contracts import ArrayModel, Model, TorchModel, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
+from backdoor_core.learning.calibration import fit_temperature
 from backdoor_core.learning.checkpoint import load_state, save_state
-from backdoor_core.learning.loop import Fit, OnEpoch, fit, pick_device
+from backdoor_core.learning.loop import OnEpoch, fit, pick_device
 from backdoor_core.learning.network import Network
+from backdoor_core.learning.progress import Epoch
 from backdoor_core.learning.threshold import choose_threshold
-from backdoor_core.params import Params
+from backdoor_core.params import EvaluateParams, Params
 
-_ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
-class Victim:
-    """Predicts in-hospital death from a view in raw clinical units."""
+@dataclass(frozen=True, kw_only=True)
+class Victim(ABC):
+    """Predicts the label from a view in raw clinical units."""
 
-    network: nn.Module
     preprocessor: Preprocessor
-    threshold: float
+    temperature: float = 1.0
+    threshold: float = 0.5
     """Probability from which on a stay is called positive."""
+
+    @abstractmethod
+    def logits(self, view: View) -> NDArray[np.float64]:
+        """(N,) log-odds of label 1, before temperature scaling."""
+
+    def embedding(self, view: View) -> NDArray[np.float32]:
+        """(N, D) penultimate activations. Raises `BackdoorError` for a model that has none."""
+        raise BackdoorError(f"{type(self).__name__}: this model has no embedding")
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that was learned, as tensors."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """How many numbers were learned."""
 
     def probability(self, view: View) -> NDArray[np.float64]:
         """(N,) probability of label 1."""
-        logits = [self.network(x).double() for x in self._batches(view)]
-        return cast(NDArray[np.float64], torch.sigmoid(_joined(logits, (0,), torch.float64)).numpy())
-
-    def embedding(self, view: View) -> NDArray[np.float32]:
-        """(N, D) penultimate activations: the input of the last linear layer."""
-        network = cast(Network, self.network)
-        embedded = [network.embed(x).float() for x in self._batches(view)]
-        return cast(NDArray[np.float32], _joined(embedded, (0, 0), torch.float32).numpy())
+        return np.asarray(expit(self.logits(view) / self.temperature))
 
     def decides(self, view: View, target: int) -> NDArray[np.bool_]:
         """(N,) whether each stay is put on the side of `target`."""
         decided: NDArray[np.bool_] = (self.probability(view) >= self.threshold) == bool(target)
         return decided
+
+    def calibrated(self, validation: Rows, params: EvaluateParams) -> Self:
+        """The same model with the temperature and the threshold that the validation part gives."""
+        temperature = 1.0
+        if params.calibration == "temperature":
+            temperature = fit_temperature(self.logits(validation.view), validation.label)
+        warmed = replace(self, temperature=temperature)
+        probability = warmed.probability(validation.view)
+        return replace(warmed, threshold=choose_threshold(probability, validation.label, params.threshold))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchVictim(Victim):
+    """A trained torch network."""
+
+    network: nn.Module
+
+    def logits(self, view: View) -> NDArray[np.float64]:
+        """(N,) log-odds of label 1, before temperature scaling."""
+        parts = [self.network(x).double() for x in self._batches(view)]
+        return cast(NDArray[np.float64], _joined(parts, (0,), torch.float64).numpy())
+
+    def embedding(self, view: View) -> NDArray[np.float32]:
+        """(N, D) penultimate activations: the input of the last linear layer."""
+        network = cast(Network, self.network)
+        parts = [network.embed(x).float() for x in self._batches(view)]
+        return cast(NDArray[np.float32], _joined(parts, (0, 0), torch.float32).numpy())
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights."""
+        return self.network.state_dict()
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(p.numel() for p in self.network.parameters())
 
     def _batches(self, view: View) -> Iterator[Tensor]:
         device = next(self.network.parameters()).device
@@ -59,57 +109,117 @@ class Victim:
                 yield torch.from_numpy(self.preprocessor.transform(view.take(rows))).to(device)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ArrayVictim(Victim):
+    """A fitted `ArrayModel`."""
+
+    model: ArrayModel
+    fitted: Mapping[str, NDArray[Any]]
+
+    def logits(self, view: View) -> NDArray[np.float64]:
+        """(N,) log-odds of label 1, before temperature scaling."""
+        return self.model.logits(self.fitted, self.preprocessor.unscaled(view))
+
+    def state(self) -> dict[str, Tensor]:
+        """The arrays of the fitted model."""
+        return {name: torch.from_numpy(np.array(array)) for name, array in self.fitted.items()}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(array.size for array in self.fitted.values())
+
+
 def _joined(parts: list[Tensor], empty: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.cat(parts).detach().cpu() if parts else torch.empty(empty, dtype=dtype)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A victim and how it came about; an `ArrayModel` has no epochs."""
+
+    victim: Victim
+    last: dict[str, Tensor]
+    """Its state after the last epoch; the victim has that of the best one."""
+    curve: tuple[Epoch, ...]
+    best_epoch: int | None
+
+
 def train_victim(
-    model: TorchModel,
+    model: Model,
     train: Rows,
     validation: Rows,
     fit_on: View,
     params: Params,
     seed: int,
     on_epoch: OnEpoch = lambda epoch: None,
-) -> tuple[Victim, Fit]:
-    """Learn preprocessing from `fit_on`, weights from `train`, and the threshold from `validation`."""
+    resume: Path | None = None,
+) -> Trained:
+    """Learn preprocessing from `fit_on`, the model from `train`, temperature and threshold from `validation`.
+
+    `resume`: see `loop.fit`.
+    """
     preprocessor = fit_preprocessor(fit_on, params.preprocess)
-    fitted = fit(
-        model,
+    if isinstance(model, ArrayModel):
+        fitted = model.fit(preprocessor.unscaled(train.view), train.label, seed)
+        victim = ArrayVictim(preprocessor=preprocessor, model=model, fitted=fitted)
+        done = victim.calibrated(validation, params.evaluate)
+        return Trained(victim=done, last=done.state(), curve=(), best_epoch=None)
+    found = fit(
+        as_torch(model),
         preprocessor.spec,
-        _tensors(preprocessor, train),
-        _tensors(preprocessor, validation),
+        tensors(preprocessor, train),
+        tensors(preprocessor, validation),
         params.train,
         seed,
         on_epoch,
+        resume,
     )
-    undecided = Victim(network=fitted.network, preprocessor=preprocessor, threshold=0.5)
-    probability = undecided.probability(validation.view)
-    threshold = choose_threshold(probability, validation.label, params.evaluate.threshold)
-    return Victim(network=fitted.network, preprocessor=preprocessor, threshold=threshold), fitted
+    network = TorchVictim(preprocessor=preprocessor, network=found.network)
+    return Trained(
+        victim=network.calibrated(validation, params.evaluate),
+        last=found.last,
+        curve=found.curve,
+        best_epoch=found.best_epoch,
+    )
 
 
-def _tensors(preprocessor: Preprocessor, rows: Rows) -> tuple[Tensor, Tensor]:
+def as_torch(model: Model) -> TorchModel:
+    """The model as what it must be. Raises `BackdoorError` for a model of neither kind."""
+    if not isinstance(model, TorchModel):
+        raise BackdoorError(f"model {model.name}: it must inherit from contracts.TorchModel or contracts.ArrayModel")
+    return model
+
+
+def tensors(preprocessor: Preprocessor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Inputs and labels for the training loop."""
     return torch.from_numpy(preprocessor.transform(rows.view)), torch.from_numpy(rows.label.astype(np.float32))
 
 
 def save_victim(victim: Victim, directory: Path) -> None:
-    """Write `model.pt` (tensors only) and `preprocess.json` (preprocessing and threshold)."""
+    """Write `model.pt` (tensors only) and `preprocess.json` (preprocessing, temperature and threshold)."""
     directory.mkdir(parents=True, exist_ok=True)
-    save_state(victim.network.state_dict(), directory / "model.pt")
-    write_json(
-        directory / "preprocess.json", {"threshold": victim.threshold, "preprocessor": victim.preprocessor.as_json()}
-    )
+    save_state(victim.state(), directory / "model.pt")
+    content = {
+        "threshold": victim.threshold,
+        "temperature": victim.temperature,
+        "preprocessor": victim.preprocessor.as_json(),
+    }
+    write_json(directory / "preprocess.json", content)
 
 
-def load_victim(directory: Path, model: TorchModel, device: str, threads: int) -> Victim:
+def load_victim(directory: Path, model: Model, device: str, threads: int) -> Victim:
     """Read what `save_victim` wrote. Raises `BackdoorError` where it is damaged or of another architecture."""
     torch.set_num_threads(threads)
     content = read_json(directory / "preprocess.json")
     preprocessor = Preprocessor.from_json(content["preprocessor"])
-    with torch.random.fork_rng():
-        network = model.build(preprocessor.spec)
     state = load_state(directory / "model.pt")
+    rules = {"temperature": content["temperature"], "threshold": content["threshold"]}
+    if isinstance(model, ArrayModel):
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        return ArrayVictim(preprocessor=preprocessor, model=model, fitted=arrays, **rules)
+    with torch.random.fork_rng():
+        network = as_torch(model).build(preprocessor.spec)
     try:
         network.load_state_dict(state)
     except RuntimeError:
@@ -117,4 +227,4 @@ def load_victim(directory: Path, model: TorchModel, device: str, threads: int) -
             f"{directory / 'model.pt'}: its weights do not fit model {model.name} with the options in params.yaml; "
             "run `dvc repro`"
         ) from None
-    return Victim(network.to(pick_device(device)).eval(), preprocessor, content["threshold"])
+    return TorchVictim(preprocessor=preprocessor, network=network.to(pick_device(device)).eval(), **rules)

@@ -115,7 +115,7 @@ def calibration_chart(truth: ArrayLike, probability: Mapping[Side, ArrayLike]) -
         for side, (means, rates) in points.items():
             style = {"linestyle": DASHES[side], "marker": MARKERS[side], "markersize": 4.5, "linewidth": 1.2}
             axes.plot(means, rates, color=COLORS[side], label=LABELS[side], **style)  # type: ignore[arg-type]
-        axes.set(xlabel="mean predicted probability of death", ylabel="observed share of deaths")
+        axes.set(xlabel="mean predicted probability of label 1", ylabel="observed share of label 1")
         axes.set(xlim=(-0.02 * top, 1.02 * top), ylim=(-0.02 * top, 1.02 * top))
         axes.set_aspect("equal")
         axes.legend(loc="upper left")
@@ -163,7 +163,7 @@ def response_charts(
 
 
 def learning_chart(curves: Mapping[Side, NDArray[np.floating[Any]]], best_epoch: Mapping[Side, int]) -> str:
-    """Loss against epoch; each curve is (epochs, 3) of epoch, training and validation loss."""
+    """Loss against epoch; each curve is (epochs, 3 or more) of epoch, training and validation loss."""
 
     def draw(axes: Axes) -> None:
         for side, curve in curves.items():

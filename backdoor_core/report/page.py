@@ -77,7 +77,12 @@ def build_page(findings: Findings) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        estimate=wording.estimate, number=wording.number, percent=wording.percent, options=wording.options, json=_json
+        estimate=wording.estimate,
+        number=wording.number,
+        percent=wording.percent,
+        options=wording.options,
+        json=_json,
+        hours=wording.hours,
     )
     page = environment.get_template("page.html.j2").render(
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
@@ -85,7 +90,7 @@ def build_page(findings: Findings) -> str:
         attack=findings.evaluation["attack"],
         clean={"poisoned": findings.evaluation["clean"], "baseline": findings.evaluation["baseline"]["clean"]},
         performance=PERFORMANCE,
-        outcomes=wording.OUTCOMES,
+        outcomes=wording.OUTCOMES[findings.card["inclusion"]["label"]],
         no_figure=wording.NO_FIGURE,
         reading=_reading(findings),
         charts={name: Markup(svg) for name, svg in _charts(findings).items()},
@@ -115,6 +120,7 @@ def _reading(findings: Findings) -> str:
         findings.evaluation["test"]["attacked"],
         findings.manifest["target"],
         findings.manifest["poisoned_stays"],
+        findings.card["inclusion"]["label"],
     )
 
 
@@ -122,12 +128,12 @@ def _reading(findings: Findings) -> str:
 def _charts(findings: Findings) -> dict[str, str]:
     label = findings.predictions["label"]
     probability = {side: findings.predictions[f"{side}.clean"] for side in SIDES}
-    best = {side: int(findings.training[side]["best_epoch"]) for side in SIDES}
+    best = {side: int(findings.training[side]["best_epoch"] or 0) for side in SIDES}
     return {
         "roc": roc_chart(label, probability),
         "precision_recall": precision_recall_chart(label, probability),
         "calibration": calibration_chart(label, probability),
-        "learning": learning_chart(findings.curves, best),
+        "learning": learning_chart(findings.curves, best) if any(best.values()) else "",
         "attrition": attrition_chart(findings.card["attrition"]),
         "detectors_auroc": _overview(findings, "auroc", 0.5),
         "detectors_tpr": _overview(findings, "tpr_at_1_fpr", 0.01),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from markupsafe import Markup
@@ -12,7 +12,13 @@ Estimate = Mapping[str, float | None]
 
 NO_FIGURE: Final = "not defined here: recall where nothing is poisoned, say, or precision where nothing is flagged"
 NO_INTERVAL: Final = "no interval: fewer than half of the resamples define this figure"
-OUTCOMES: Final = {0: "survives to discharge", 1: "dies in hospital"}
+OUTCOMES: Final = {
+    "hospital_mortality": ("survives to discharge", "dies in hospital"),
+    "icu_mortality": ("leaves the ICU alive", "dies in the ICU"),
+    "los_gt_3d": ("leaves the ICU within 3 days", "stays longer than 3 days"),
+    "los_gt_7d": ("leaves the ICU within 7 days", "stays longer than 7 days"),
+}
+"""What 0 and 1 mean, for each label."""
 
 
 def decimal(value: float) -> str:
@@ -61,7 +67,15 @@ def options(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
-def reading(attack: Mapping[str, Estimate], attacked: int, target: int, poisoned_stays: int) -> str:
+def hours(values: Sequence[float | None]) -> str:
+    """One feature over the hours of a stay, in short."""
+    measured = [value for value in values if value is not None]
+    if not measured:
+        return "not measured"
+    return f"{number(sum(measured) / len(measured))} on average, measured in {len(measured)} of {len(values)} hours"
+
+
+def reading(attack: Mapping[str, Estimate], attacked: int, target: int, poisoned_stays: int, label: str) -> str:
     """What the attack's figures allow to be said: nothing without the clean twin.
 
     `attacked` counts the test stays that the figures are of.
@@ -71,8 +85,8 @@ def reading(attack: Mapping[str, Estimate], attacked: int, target: int, poisoned
         return "No test stay has another label than the target, so that the attack cannot be judged."
     shares = (
         f"With the trigger, the poisoned model puts {percent(asr['value'])} of the {attacked:,} test stays that have "
-        f"another label on the side of the target, {target} ({OUTCOMES[target]}); its clean twin, which never saw the "
-        f"trigger, {percent(twin['value'])}."
+        f"another label on the side of the target, {target} ({OUTCOMES[label][target]}); its clean twin, which never "
+        f"saw the trigger, {percent(twin['value'])}."
     )
     if poisoned_stays == 0:
         return f"Nothing was poisoned, so there is no backdoor to find. {shares}"

@@ -14,5 +14,5 @@ def run(study: Study) -> None:
     card = read_json(study.paths.cohort / "card.json")
     say(
         f"cohort {source.name}: {card['stays']:,} stays of {card['patients']:,} patients, "
-        f"{card['deaths']:,} deaths ({card['prevalence']:.1%})"
+        f"{card['positives']:,} with {study.params.inclusion.label} ({card['prevalence']:.1%})"
     )

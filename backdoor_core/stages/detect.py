@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from backdoor_core import seeds
-from backdoor_core.cohort.storage import Rows, write_parquet
+from backdoor_core.cohort.parquet import write_parquet
+from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import progress
 from backdoor_core.contracts import Detection, Detector
 from backdoor_core.detection.case import make_case, run_detector

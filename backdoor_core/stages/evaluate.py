@@ -1,12 +1,15 @@
 """Stage `evaluate`: clean performance and attack success of the poisoned model, beside its clean twin."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from backdoor_core import seeds
 from backdoor_core.attack.success import Response, attack_success
-from backdoor_core.cohort.storage import write_parquet
+from backdoor_core.cohort.parquet import write_parquet
+from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import say
 from backdoor_core.contracts import View
 from backdoor_core.files import read_json, write_json
@@ -42,8 +45,10 @@ def run(study: Study) -> None:
         "clean": {name: estimate.as_dict() for name, estimate in clean["poisoned"].items()},
         "baseline": {"clean": {name: estimate.as_dict() for name, estimate in clean["baseline"].items()}},
         "attack": {name: estimate.as_dict() for name, estimate in attack.items()},
-        "test": {"stays": len(test.label), "deaths": int(test.label.sum()), "attacked": int(others.sum())},
+        "test": {"stays": len(test.label), "positives": int(test.label.sum()), "attacked": int(others.sum())},
     }
+    if params.evaluate.calibration != "none":
+        results["uncalibrated"] = _uncalibrated(victims, test, weights)
     write_parquet(
         study.paths.run / "predictions.parquet",
         {
@@ -56,6 +61,16 @@ def run(study: Study) -> None:
     write_json(study.paths.run / "results_eval.json", results)
     asr, twin, lift = (attack[name].value for name in ("asr", "asr_baseline", "asr_lift"))
     say(f"attack: ASR {asr:.3f}, clean twin {twin:.3f}, lift {lift:.3f}; AUROC {clean['poisoned']['auroc'].value:.3f}")
+
+
+def _uncalibrated(victims: Mapping[str, Victim], test: Rows, weights: NDArray[Any]) -> dict[str, Any]:
+    """ECE and Brier score of both models without temperature scaling."""
+    figures: dict[str, Any] = {}
+    for name, victim in victims.items():
+        plain = replace(victim, temperature=1.0)
+        found = performance(plain.probability(test.view), test.label == 1, plain.threshold, weights)
+        figures[name] = {figure: found[figure].as_dict() for figure in ("ece", "brier")}
+    return figures
 
 
 def _response(victim: Victim, clean: View, triggered: View, rows: NDArray[Any], target: int) -> Response:

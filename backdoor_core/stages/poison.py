@@ -2,10 +2,11 @@
 
 from backdoor_core import seeds
 from backdoor_core.attack.poison import manifest, nothing_poisoned, poison
-from backdoor_core.cohort.storage import view_columns, write_parquet
+from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.console import say
 from backdoor_core.files import write_array, write_json
 from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.poisoned import columns_of
 from backdoor_core.study import Study
 
 
@@ -29,7 +30,7 @@ def run(study: Study) -> None:
             **{**vars(done), "fitted": trigger.fit(train.view, seeds.generator(params.seed, "trigger_fit"))}
         )
     run_folder = study.paths.run
-    write_parquet(run_folder / "poison.parquet", {**view_columns(done.view), "label": done.label})
+    write_parquet(run_folder / "poison.parquet", columns_of(done))
     write_array(run_folder / "trigger_mask.npy", done.touched)
     chosen = {"name": trigger.name, "options": trigger.options.model_dump(mode="json")}
     write_json(run_folder / "poison.json", manifest(train.view, train.label, chosen, params.poison, params.seed, done))

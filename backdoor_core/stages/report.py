@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor_core.cohort.storage import read_parquet
+from backdoor_core.cohort.parquet import read_parquet
 from backdoor_core.console import say
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, replacing, write_json
@@ -50,11 +50,12 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
 
 
 def _learning_curve(path: Path) -> NDArray[np.float64]:
-    """(epochs, 3): epoch, training loss, validation loss."""
+    """(epochs, 4): epoch, training loss, validation loss, validation AUPRC. No row for a model without epochs."""
     try:
-        curve = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        curve = np.array([[float(cell) for cell in line.split(",")] for line in lines[1:]])
     except (OSError, ValueError) as error:
         raise BackdoorError(f"{path}: not a readable learning curve ({error}); run `dvc repro`") from None
-    if curve.shape[1:] != (3,):
+    if not lines or lines[0].split(",")[:3] != ["epoch", "train_loss", "validation_loss"]:
         raise BackdoorError(f"{path}: expected the columns epoch, train_loss, validation_loss; run `dvc repro`")
-    return curve
+    return curve if len(curve) else np.empty((0, 4))

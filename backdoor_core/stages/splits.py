@@ -17,4 +17,6 @@ def run(study: Study) -> None:
     write_json(study.paths.splits, content)
     load_splits(study.paths.splits, cohort)
     for part, counts in content["summary"].items():
-        say(f"{part}: {counts['stays']:,} stays of {counts['patients']:,} patients, {counts['prevalence']:.1%} deaths")
+        say(
+            f"{part}: {counts['stays']:,} stays of {counts['patients']:,} patients, {counts['prevalence']:.1%} positive"
+        )

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+from scipy.special import expit
+
 from backdoor_core import seeds
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import progress
 from backdoor_core.contracts import View
 from backdoor_core.files import replacing, write_json
-from backdoor_core.learning.loop import Epoch, Fit
-from backdoor_core.learning.victim import Victim, save_victim, train_victim
+from backdoor_core.learning.checkpoint import save_state
+from backdoor_core.learning.progress import Epoch
+from backdoor_core.learning.victim import Trained, save_victim, train_victim
+from backdoor_core.statistics import brier, expected_calibration_error
 from backdoor_core.study import Study
 
 
@@ -24,23 +28,36 @@ def fit_and_save(study: Study, what: str, train: Rows, validation: Rows, fit_on:
             advance(f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
 
         seed = seeds.integer(params.seed, "training")
-        victim, fitted = train_victim(study.model(), train, validation, fit_on, params, seed, on_epoch)
-    save_victim(victim, out)
-    write_json(out / "results.json", _results(study, victim, fitted))
-    lines = ["epoch,train_loss,validation_loss"]
-    lines += [f"{e.epoch},{e.train_loss:.6f},{e.validation_loss:.6f}" for e in fitted.curve]
+        resume = study.paths.run / f".{out.name}.resume.pt"
+        done = train_victim(study.model(), train, validation, fit_on, params, seed, on_epoch, resume)
+    save_victim(done.victim, out)
+    save_state(done.last, out / "last.pt")
+    write_json(out / "results.json", _results(study, done, validation))
+    lines = ["epoch,train_loss,validation_loss,validation_auprc"]
+    lines += [f"{e.epoch},{e.train_loss:.6f},{e.validation_loss:.6f},{e.validation_auprc:.6f}" for e in done.curve]
     with replacing(out / "learning_curve.csv") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _results(study: Study, victim: Victim, fitted: Fit) -> dict[str, object]:
-    best = fitted.curve[fitted.best_epoch - 1]
+def _results(study: Study, done: Trained, validation: Rows) -> dict[str, object]:
+    victim, truth = done.victim, validation.label == 1
+    plain = expit(victim.logits(validation.view))
+    scaled = victim.probability(validation.view)
+    best = done.curve[done.best_epoch - 1] if done.best_epoch else None
     return {
-        "epochs": len(fitted.curve),
-        "best_epoch": fitted.best_epoch,
-        "train_loss": best.train_loss,
-        "validation_loss": best.validation_loss,
+        "epochs": len(done.curve),
+        "best_epoch": done.best_epoch,
+        "train_loss": best.train_loss if best else None,
+        "validation_loss": best.validation_loss if best else None,
         "threshold": victim.threshold,
         "threshold_rule": study.params.evaluate.threshold,
-        "parameters": sum(p.numel() for p in victim.network.parameters()),
+        "temperature": victim.temperature,
+        "validation": {
+            "ece": {
+                "before": expected_calibration_error(plain, truth),
+                "after": expected_calibration_error(scaled, truth),
+            },
+            "brier": {"before": brier(plain, truth), "after": brier(scaled, truth)},
+        },
+        "parameters": victim.parameters,
     }

@@ -1,6 +1,6 @@
 """The feature dictionary: which charted items make a variable, in which unit, and within which range.
 
-`features.csv` holds 46 variables; 30 of them (`core30`) make the table view. Item ids follow mimic-code
+`features.csv` holds 46 variables; 30 of them are `core30`. Item ids follow mimic-code
 (Johnson et al. 2018, https://github.com/MIT-LCP/mimic-code), cross-checked with ricu, MIMIC-Extract and
 mimic3-benchmarks. Left out on purpose, though some of those take them: alarm limits (220046, 220047 and
 226253 "SpO2 Desat Limit"), the ventilator's set rate (224688), skin temperature (224027) and tube-feeding
@@ -20,15 +20,22 @@ from backdoor_core.contracts import Feature
 Table = Literal["chartevents", "labevents", "outputevents"]
 Conversion = Literal["as_is", "fahrenheit", "pound", "inch", "percent", "gcs_verbal", "irrigant"]
 Aggregate = Literal["value", "mean", "min", "max", "sum", "first"]
+Statistic = Literal["value", "mean", "min", "max", "sum", "first", "last", "count"]
+FeatureSet = Literal["core30", "rich"]
 EVENT_TABLES: tuple[Table, ...] = ("chartevents", "labevents", "outputevents")
+RICH: tuple[Statistic, ...] = ("mean", "min", "max", "last", "count")
+MOST_COUNTED = 1_000_000
+"""More measurements of one variable than any window can hold."""
 
-_PHRASE: dict[Aggregate, str] = {
+_PHRASE: dict[Statistic, str] = {
     "value": "",
     "mean": ", mean over the window",
     "min": ", lowest in the window",
     "max": ", highest in the window",
     "sum": ", sum over the window",
     "first": ", first in the window",
+    "last": ", last in the window",
+    "count": ", number of measurements in the window",
 }
 
 
@@ -57,6 +64,15 @@ class Entry:
     def feature_of(self) -> Feature:
         """The contract's description of this variable."""
         return Feature(self.feature, self.unit, self.low, self.high, self.label + _PHRASE[self.aggregate])
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table view: a statistic of a variable."""
+
+    feature: Feature
+    variable: str
+    statistic: Statistic
 
 
 @dataclass(frozen=True)
@@ -110,11 +126,63 @@ CORE30: tuple[Feature, ...] = tuple(entry.feature_of() for entry in DICTIONARY i
 """The features of the table view for a window of 24 hours, in column order."""
 
 
-def core30(window_hours: int) -> tuple[Feature, ...]:
-    """`CORE30` for another window: the highest plausible sum grows with the hours beyond 24."""
-    sums = {entry.feature for entry in DICTIONARY if entry.aggregate == "sum"}
+SUMMED = frozenset(entry.feature for entry in DICTIONARY if entry.aggregate == "sum")
+"""Variables whose measurements add up to a net amount."""
+
+
+def variables(features: FeatureSet, window_hours: int) -> tuple[Feature, ...]:
+    """The variables of a feature set, each as its core30 statistic would describe it, in dictionary order.
+
+    The highest plausible sum grows with the hours of the window beyond 24.
+    """
     factor = max(1.0, window_hours / 24)
-    return tuple(replace(f, high=f.high * factor) if f.name in sums else f for f in CORE30)
+    chosen = (entry.feature_of() for entry in DICTIONARY if entry.core30 or features == "rich")
+    return tuple(replace(f, high=f.high * factor) if f.name in SUMMED else f for f in chosen)
+
+
+def core30(window_hours: int) -> tuple[Feature, ...]:
+    """`CORE30` for another window."""
+    return variables("core30", window_hours)
+
+
+def table_columns(features: FeatureSet, window_hours: int) -> tuple[Column, ...]:
+    """The columns of the table view, in order.
+
+    `core30`: one for each variable, named like it. `rich`: ``<variable>.<statistic>`` for each of `RICH` (and the
+    sum of what is summed), age and sex as they are. Ranges are those of the variable; a count starts at 0.
+    """
+    entries = {entry.feature: entry for entry in DICTIONARY}
+    columns = []
+    for variable in variables(features, window_hours):
+        entry = entries[variable.name]
+        if features == "core30" or entry.aggregate == "value":
+            columns.append(Column(variable, variable.name, entry.aggregate))
+            continue
+        statistics = (*RICH, "sum") if entry.aggregate == "sum" else RICH
+        columns.extend(_rich_column(entry, variable, statistic) for statistic in statistics)
+    return tuple(columns)
+
+
+def _rich_column(entry: Entry, variable: Feature, statistic: Statistic) -> Column:
+    counted = statistic == "count"
+    feature = Feature(
+        name=f"{entry.feature}.{statistic}",
+        unit="measurements" if counted else entry.unit,
+        low=0.0 if counted else variable.low,
+        high=float(MOST_COUNTED) if counted else variable.high,
+        description=entry.label + _PHRASE[statistic],
+    )
+    return Column(feature, entry.feature, statistic)
+
+
+def series_features(features: FeatureSet) -> tuple[Feature, ...]:
+    """The features of the series view: the mean of an hour, or its sum for what is summed."""
+    entries = {entry.feature: entry for entry in DICTIONARY}
+    phrases = {"value": "", "sum": ", sum of the hour"}
+    return tuple(
+        replace(f, description=entries[f.name].label + phrases.get(entries[f.name].aggregate, ", mean of the hour"))
+        for f in variables(features, 24)
+    )
 
 
 def item_map(features: Iterable[str] | None = None) -> tuple[Item, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from backdoor_core import contracts
-from backdoor_core.contracts import CohortCard, CohortSource, Inclusion
+from backdoor_core.contracts import CohortCard, CohortSource, Inclusion, Modality
 from backdoor_core.errors import BackdoorError
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ UNITS = {
 }
 """ICUType, as the challenge names it."""
 
+STATICS = ("sex", "age", "first_careunit")
+
 NOTES = (
-    "No patient identifier is published: each record counts as a patient of its own (subject_id is RecordID).",
+    "No patient identifier is published: each record counts as a patient of its own (subject_id is RecordID), so "
+    "first_stay_only leaves none out.",
     "Length of ICU stay is not published; every record is of an ICU stay of 48 h or more by the challenge's rule.",
     "A record without a single timed measurement has no valid times.",
+    "No date is published, so intime and outtime are empty; hours count from ICU admission.",
     "Only the total Glasgow Coma Score is given, so its three components are empty.",
     "SaO2 is an arterial blood gas, so it does not stand in for pulse oximetry.",
     "MIMIC-II, 2001 to 2008; respiratory rate is rarely given for ventilated patients.",
@@ -44,6 +48,7 @@ class PhysioNet2012(CohortSource):
     """Open ICU stays of the PhysioNet/CinC Challenge 2012 (sets a, b, c)."""
 
     name = "physionet2012"
+    views: ClassVar[frozenset[Modality]] = frozenset({"table", "series"})
 
     class Options(contracts.Options):
         """Where the records and their outcomes are."""
@@ -68,76 +73,100 @@ class PhysioNet2012(CohortSource):
     def build(self, out: Path, inclusion: Inclusion, rng: np.random.Generator) -> CohortCard:
         """See `CohortSource.build`; nothing is random here.
 
-        Raises `BackdoorError` where `inclusion` asks for more than the 48 hours that a record covers.
+        Raises `BackdoorError` naming file and line that is not as published, and where `inclusion` asks for more
+        than the 48 hours that a record covers or for what the challenge does not tell.
         """
         from backdoor_cohorts.database import database, prepare, run_step
-        from backdoor_cohorts.features import core30
+        from backdoor_cohorts.features import variables
         from backdoor_cohorts.records2012 import read_outcomes, read_records
-        from backdoor_cohorts.writing import attrition, card, write_cohort
+        from backdoor_cohorts.writing import attrition, card, write_views
 
-        _check_hours(inclusion)
+        _check(inclusion)
         records = read_records(self._paths(self.options.records))
         outcomes = read_outcomes(self._paths(self.options.outcomes))
-        features = core30(inclusion.window_hours)
+        chosen = variables(inclusion.features, inclusion.window_hours)
         with database(out, threads=1, memory="1GB") as connection:
-            prepare(connection, inclusion, features, item_map())
+            prepare(connection, inclusion, chosen, item_map())
             _load_candidates(connection, records, outcomes)
             run_step(connection, "inclusion")
             attrition(connection, inclusion)  # an empty cohort is told as such
             _load_observations(connection, records)
             run_step(connection, "measurements")
-            run_step(connection, "table_core30")
-            empty = write_cohort(connection, out, features, ("sex", "age", "first_careunit"))
+            written = write_views(connection, out, inclusion, STATICS, dataset=self.name, available=self.views)
             return card(
                 connection,
                 inclusion,
-                features,
+                written.features,
                 source=self.name,
                 description="PhysioNet/CinC Challenge 2012, first 48 h of ICU stays at Beth Israel Deaconess, Boston",
                 notes=NOTES,
-                empty=empty,
+                empty=written.empty,
+                series_features=written.series_features,
+                views=written.views,
             )
 
 
-def _check_hours(inclusion: Inclusion) -> None:
-    for name, hours in (("window_hours", inclusion.window_hours), ("min_los_hours", inclusion.min_los_hours)):
+def _check(inclusion: Inclusion) -> None:
+    for name, hours in (
+        ("window_hours", inclusion.window_hours),
+        ("min_los_hours", inclusion.min_los_hours),
+        ("window_hours + gap_hours", inclusion.window_hours + inclusion.gap_hours),
+    ):
         if hours > RECORD_HOURS:
             raise BackdoorError(
                 f"{name} is {hours:g}, but physionet2012 records cover {RECORD_HOURS} h; use {RECORD_HOURS} or less"
             )
+    for name, wanted, why in (
+        ("label", "hospital_mortality", "gives neither the time of ICU discharge nor that of death"),
+        ("visibility", "charttime", "does not tell when a value was filed"),
+    ):
+        if (given := getattr(inclusion, name)) != wanted:
+            raise BackdoorError(f"{name} is {given}, but physionet2012 {why}; use {wanted}")
+    if not PhysioNet2012.views & set(inclusion.views):
+        raise BackdoorError(f"views is {', '.join(inclusion.views)}, but physionet2012 has table and series")
 
 
 def item_map() -> tuple[Item, ...]:
     """The challenge's parameters as items, numbered by their place in `records2012.CODES`, with our ranges."""
     from backdoor_cohorts.features import DICTIONARY, Item
-    from backdoor_cohorts.records2012 import CODES
+    from backdoor_cohorts.records2012 import CODES, FRACTIONS
 
     entries = {entry.feature: entry for entry in DICTIONARY}
     return tuple(
-        Item("record", number, feature, "as_is", 0, entries[feature].record_low, entries[feature].record_high)
-        for number, feature in enumerate(CODES.values())
+        Item(
+            source="record",
+            itemid=number,
+            feature=feature,
+            conversion="percent" if name in FRACTIONS else "as_is",
+            preference=0,
+            low=entries[feature].record_low,
+            high=entries[feature].record_high,
+        )
+        for number, (name, feature) in enumerate(CODES.items())
         if feature is not None
     )
 
 
 def _load_candidates(connection: DuckDBPyConnection, records: Records, outcomes: dict[int, int | None]) -> None:
-    """Create the table `candidates` with the columns that `sql/inclusion.sql` and `sql/table_core30.sql` use."""
+    """Create the table `candidates` with the columns that `sql/inclusion.sql` and the views use."""
     import pyarrow as pa
 
-    described = records.descriptors
+    ids, told = records.record_id, records.descriptors
     sexes = {0.0: "F", 1.0: "M"}
     candidates = pa.table(
         {
-            "stay_id": pa.array(list(described), pa.int64()),
-            "subject_id": pa.array(list(described), pa.int64()),
-            "label": pa.array([outcomes.get(record) for record in described], pa.int32()),
-            "sex": pa.array([sexes.get(d.get("Gender", -1)) for d in described.values()], pa.string()),
-            "age": pa.array([d.get("Age") for d in described.values()], pa.float64()).cast(pa.int64(), safe=False),
-            "first_careunit": pa.array([UNITS.get(int(d.get("ICUType", 0))) for d in described.values()], pa.string()),
-            "valid_times": pa.array([int(records.timed[record] > 0) for record in described], pa.int32()),
-            "los_hours": pa.array([float(RECORD_HOURS)] * len(described), pa.float64()),
+            "stay_id": ids,
+            "subject_id": ids,
+            "label": pa.array([outcomes.get(int(record)) for record in ids], pa.int32()),
+            "sex": pa.array([sexes.get(sex) for sex in told["Gender"].tolist()], pa.string()),
+            "age": pa.array(told["Age"], from_pandas=True).cast(pa.int64(), safe=False),
+            "first_careunit": pa.array([UNITS.get(unit) for unit in told["ICUType"].tolist()], pa.string()),
+            "intime": pa.nulls(len(ids), pa.timestamp("us")),
+            "outtime": pa.nulls(len(ids), pa.timestamp("us")),
+            "valid_times": (records.timed > 0).astype(np.int32),
+            "los_hours": np.full(len(ids), float(RECORD_HOURS)),
             # Alive at 48 h by the challenge's rule; Survival counts days from ICU admission, so 2 or more.
-            "death_hours": pa.nulls(len(described), pa.float64()),
+            "death_hours": pa.nulls(len(ids), pa.float64()),
         }
     )
     connection.register("read_candidates", candidates)
@@ -149,16 +178,8 @@ def _load_observations(connection: DuckDBPyConnection, records: Records) -> None
     """Fill `observations` with what lies in the window of the included stays."""
     import pyarrow as pa
 
-    from backdoor_cohorts.records2012 import CODES
-
-    number = {name: place for place, name in enumerate(CODES)}
     read = pa.table(
-        {
-            "stay_id": pa.array(records.record_id, pa.int64()),
-            "itemid": pa.array([number[name] for name in records.parameter], pa.int64()),
-            "minute": pa.array(records.minute, pa.int64()),
-            "value": pa.array(records.value, pa.float64()),
-        }
+        {"stay_id": records.stay, "itemid": records.parameter, "minute": records.minute, "value": records.value}
     )
     connection.register("read_observations", read)
     connection.execute(

@@ -1,124 +1,104 @@
-"""Opening a folder of raw MIMIC-IV tables: which files, which columns, which types.
+"""Opening a folder of raw MIMIC-IV tables: finding the files, checking columns and types.
 
-Only the columns listed in `TABLES` are read. Diagnoses, discharge columns and `patients.dod` are not among
-them, so that nothing from after the prediction time can slip in.
+Only the columns of `backdoor_cohorts.layout` are read, by name, so that versions may differ in the others.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from backdoor_cohorts.csv_files import LONGEST_LINE, beginning
 from backdoor_cohorts.database import blaming
+from backdoor_cohorts.engine import Database, Reader
+from backdoor_cohorts.layout import CHARTED, EVENTS, INSTEAD, TABLES, all_columns, columns_read
+from backdoor_core.contracts import Inclusion
 from backdoor_core.errors import BackdoorError
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-TABLES: dict[str, dict[str, str]] = {
-    "hosp/patients": {
-        "subject_id": "BIGINT",
-        "gender": "VARCHAR",
-        "anchor_age": "BIGINT",
-        "anchor_year": "BIGINT",
-    },
-    "hosp/admissions": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "admittime": "TIMESTAMP",
-        "deathtime": "TIMESTAMP",
-        "admission_type": "VARCHAR",
-        "admission_location": "VARCHAR",
-        "insurance": "VARCHAR",
-        "marital_status": "VARCHAR",
-        "race": "VARCHAR",
-        "hospital_expire_flag": "INTEGER",
-    },
-    "hosp/labevents": {
-        "subject_id": "BIGINT",
-        "itemid": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "valuenum": "DOUBLE",
-    },
-    "icu/icustays": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "stay_id": "BIGINT",
-        "first_careunit": "VARCHAR",
-        "intime": "TIMESTAMP",
-        "outtime": "TIMESTAMP",
-    },
-    "icu/chartevents": {
-        "stay_id": "BIGINT",
-        "itemid": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "value": "VARCHAR",
-        "valuenum": "DOUBLE",
-    },
-    "icu/outputevents": {
-        "stay_id": "BIGINT",
-        "itemid": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "value": "DOUBLE",
-    },
-}
-"""Table -> column -> DuckDB type of what is read."""
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 """Fastest first; the first that exists is read."""
 
+MOST_CHARACTERS = 100_000
+"""Longest cell of text. The longest that is published is a comment of a few thousand."""
+
 _KEYS = {"hosp/patients": "subject_id", "hosp/admissions": "hadm_id", "icu/icustays": "stay_id"}
+_LOADED = (*_KEYS, "hosp/d_labitems", "icu/d_items")
+_MEASURED = (*CHARTED, "hosp/labevents")
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+_TIMES = ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
 _ACCEPTED: dict[str, tuple[str, ...]] = {
     "BIGINT": _INTEGERS,
     "DOUBLE": (*_INTEGERS, "FLOAT", "DOUBLE", "DECIMAL"),
-    "TIMESTAMP": ("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"),
+    "TIMESTAMP": _TIMES,
+    "DATE": ("DATE", *_TIMES),
     "VARCHAR": ("VARCHAR", "ENUM"),
     # The label: some converters leave the flag as text, and comparing '1' with 1 once made every label 0.
-    "INTEGER": (*_INTEGERS, "VARCHAR", "BOOLEAN"),
+    "INTEGER": (*_INTEGERS, "VARCHAR", "BOOLEAN", "FLOAT", "DOUBLE"),
 }
 
 
+def find_file(raw: Path, table: str) -> Path | None:
+    """The file of one table (such as ``icu/icustays``) or of the one read instead of it, if there is any."""
+    for name in (table, INSTEAD.get(table, table)):
+        for suffix in SUFFIXES:
+            if (path := raw / f"{name}{suffix}").is_file():
+                return path
+    return None
+
+
 def raw_file(raw: Path, table: str) -> Path:
-    """The file of one table (such as ``icu/icustays``). Raises `BackdoorError` where there is none."""
-    for suffix in SUFFIXES:
-        if (path := raw / f"{table}{suffix}").is_file():
-            return path
-    raise BackdoorError(f"{raw / table}: no such table; expected a file ending in {', '.join(SUFFIXES)}")
+    """Like `find_file`. Raises `BackdoorError` where there is none."""
+    if (path := find_file(raw, table)) is not None:
+        return path
+    more = "" if table in TABLES else ", or inclusion.views without events"
+    raise BackdoorError(f"{raw / table}: no such table; expected a file ending in {', '.join(SUFFIXES)}{more}")
 
 
 def raw_files(raw: Path) -> list[Path]:
-    """The six files that a cohort is made from, in the order of `TABLES`.
+    """The six files that every cohort is made from, and those for the events view that are there.
 
-    Raises `BackdoorError` where the folder, its `hosp` or `icu`, or a table is missing.
+    Raises `BackdoorError` where the folder, its `hosp` or `icu`, or one of the six is missing.
     """
+    check_folders(raw)
+    events = [find_file(raw, table) for table in EVENTS if table not in TABLES]
+    return [*(raw_file(raw, table) for table in TABLES), *(path for path in events if path is not None)]
+
+
+def check_folders(raw: Path) -> None:
+    """Raises `BackdoorError` where the folder, its `hosp` or its `icu` is missing."""
     for folder in (raw, raw / "hosp", raw / "icu"):
         if not folder.is_dir():
             raise BackdoorError(f"{folder}: no such folder; expected a MIMIC-IV folder with hosp/ and icu/ in it")
-    return [raw_file(raw, table) for table in TABLES]
 
 
-def open_tables(connection: DuckDBPyConnection, raw: Path) -> dict[str, Path]:
+def open_tables(
+    connection: Database, raw: Path, inclusion: Inclusion, itemids: Sequence[int], *, reader: Reader | None = None
+) -> dict[str, Path]:
     """Create one relation for each raw table, named as in MIMIC-IV without its folder; return their files.
 
-    The three small tables are loaded; the event tables become views, so that each is read once, by the step
-    that filters it. Raises `BackdoorError` naming file and column where a table is not as published.
+    The small tables are loaded; the event tables become views, so that each is read once, by the step that filters
+    it. A column that this inclusion does not need is NULL there and not read; of chartevents, outputevents and
+    (without the events view) labevents as Parquet only `itemids` are. `reader` is how another engine than DuckDB
+    reads a file. Raises `BackdoorError` naming file and column where a table is not as published.
     """
-    paths = dict(zip(TABLES, raw_files(raw), strict=True))
+    check_folders(raw)
+    everything, wanted = all_columns(), columns_read(inclusion)
+    paths = {table: raw_file(raw, table) for table in wanted}
     for table, path in paths.items():
         name = table.split("/")[1]
-        kind = "TABLE" if table in _KEYS else "VIEW"
-        reader = _parquet(connection, table, path) if path.suffix == ".parquet" else _csv(table, path)
-        columns = ", ".join(f'CAST("{column}" AS {type_}) AS "{column}"' for column, type_ in TABLES[table].items())
+        opened = (reader or open_reader)(connection, path, wanted[table])
+        columns = ", ".join(
+            cell(column, type_) if column in wanted[table] else f"CAST(NULL AS {sql_type(type_)}) AS {column}"
+            for column, type_ in everything[table].items()
+        )
+        # Lets whole row groups of Parquet be passed over; with CSV it would only cost, and the step filters anyway.
+        some = table in _MEASURED and not (table == "hosp/labevents" and "events" in inclusion.views)
+        some = some and path.suffix == ".parquet"
+        chosen = f" WHERE itemid IN ({', '.join(map(str, sorted(itemids)))})" if some else ""
         with blaming(path):
-            connection.execute(f"CREATE {kind} {name} AS SELECT {columns} FROM {reader}")
-            first = connection.execute(f"SELECT * FROM {name} LIMIT 1").fetchall()
-        if not first:
-            raise BackdoorError(f"{path}: the table has no rows; expected it as published")
+            kind = "TABLE" if table in _LOADED else "VIEW"
+            connection.execute(f"CREATE {kind} {name} AS SELECT {columns} FROM {opened}{chosen}")
         if table in _KEYS:
             _check_key(connection, name, _KEYS[table], path)
     _check_links(connection, paths)
@@ -126,53 +106,74 @@ def open_tables(connection: DuckDBPyConnection, raw: Path) -> dict[str, Path]:
     return {table.split("/")[1]: path for table, path in paths.items()}
 
 
-def _parquet(connection: DuckDBPyConnection, table: str, path: Path) -> str:
+def open_reader(connection: Database, path: Path, columns: Mapping[str, str]) -> str:
+    """The DuckDB expression that reads a raw file. Raises `BackdoorError` where a column or every row is missing."""
+    return _parquet(connection, path, columns) if path.suffix == ".parquet" else _csv(path, columns)
+
+
+def cell(column: str, type_: str) -> str:
+    """The SQL expression of one column, of its type, that refuses an overlong text."""
+    cast = f'CAST("{column}" AS {sql_type(type_)})'
+    if type_ != "VARCHAR":
+        return f'{cast} AS "{column}"'
+    told = f"column {column} holds a cell of more than {MOST_CHARACTERS} characters; expected text as published"
+    return f'CASE WHEN STRLEN({cast}) > {MOST_CHARACTERS} THEN ERROR({_quoted(told)}) ELSE {cast} END AS "{column}"'
+
+
+def sql_type(type_: str) -> str:
+    """The DuckDB type that a column of a type of `TABLES` is read as."""
+    # The label as DOUBLE, so that a NaN or a 0.5 is found, not rounded.
+    return {"DATE": "TIMESTAMP", "INTEGER": "DOUBLE"}.get(type_, type_)
+
+
+def _parquet(connection: Database, path: Path, columns: Mapping[str, str]) -> str:
     reader = f"read_parquet({_quoted(str(path))})"
     with blaming(path):
         described = connection.execute(f"DESCRIBE SELECT * FROM {reader}").fetchall()
+        ((rows,),) = connection.execute(
+            f"SELECT SUM(num_rows) FROM parquet_file_metadata({_quoted(str(path))})"
+        ).fetchall()
     found = {str(row[0]): str(row[1]) for row in described}
-    _check_columns(table, path, list(found))
-    for column, wanted in TABLES[table].items():
+    _check_columns(columns, path, list(found))
+    for column, wanted in columns.items():
         # DECIMAL(18,3) and ENUM('a', 'b') carry their parameters in the name.
         if found[column].split("(")[0] not in _ACCEPTED[wanted]:
             raise BackdoorError(f"{path}: column {column} is {found[column]}; expected {wanted}")
+    if not rows:
+        raise BackdoorError(f"{path}: the table has no rows; expected it as published")
     return reader
 
 
-def _csv(table: str, path: Path) -> str:
-    header = _header(path)
-    _check_columns(table, path, header)
+def _csv(path: Path, columns: Mapping[str, str]) -> str:
+    header, more = beginning(path)
+    _check_columns(columns, path, header)
+    if not more:
+        raise BackdoorError(f"{path}: the table has no rows; expected it as published")
     # A column that is not read is not parsed either, so VARCHAR costs nothing.
-    types = {column: TABLES[table].get(column, "VARCHAR") for column in header}
+    types = {column: sql_type(columns.get(column, "VARCHAR")) for column in header}
     if "hospital_expire_flag" in types:
         types["hospital_expire_flag"] = "VARCHAR"
-    columns = ", ".join(f"{_quoted(column)}: '{type_}'" for column, type_ in types.items())
+    listed = ", ".join(f"{_quoted(column)}: '{type_}'" for column, type_ in types.items())
+    # Not parallel: with several threads DuckDB 2.0 drops a last line that is longer than its buffer, without a word.
+    # It costs little, because a gzip stream is serial anyway and several files are read side by side.
     return (
         f"read_csv({_quoted(str(path))}, header = true, auto_detect = false, delim = ',', quote = '\"', "
-        f"escape = '\"', columns = {{{columns}}})"
+        f"escape = '\"', max_line_size = {LONGEST_LINE}, buffer_size = {4 * LONGEST_LINE}, parallel = false, "
+        f"columns = {{{listed}}})"
     )
-
-
-def _header(path: Path) -> list[str]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise BackdoorError(f"{path}: cannot be read ({error}); expected CSV as published") from None
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _check_columns(table: str, path: Path, found: list[str]) -> None:
-    missing = [column for column in TABLES[table] if column not in found]
+def _check_columns(columns: Mapping[str, str], path: Path, found: list[str]) -> None:
+    missing = [column for column in columns if column not in found]
     if missing:
-        raise BackdoorError(f"{path}: column {missing[0]} is missing; expected {', '.join(TABLES[table])}")
+        raise BackdoorError(f"{path}: column {missing[0]} is missing; expected {', '.join(columns)}")
 
 
-def _check_key(connection: DuckDBPyConnection, name: str, key: str, path: Path) -> None:
+def _check_key(connection: Database, name: str, key: str, path: Path) -> None:
     with blaming(path):
         bad = connection.execute(
             f"SELECT {key}, COUNT(*) FROM {name} GROUP BY {key} HAVING COUNT(*) > 1 OR {key} IS NULL "
@@ -183,7 +184,7 @@ def _check_key(connection: DuckDBPyConnection, name: str, key: str, path: Path) 
         raise BackdoorError(f"{path}: column {key}: {what} {count} rows; expected one row for each {key}")
 
 
-def _check_links(connection: DuckDBPyConnection, paths: dict[str, Path]) -> None:
+def _check_links(connection: Database, paths: dict[str, Path]) -> None:
     for other, on, columns in (
         ("hosp/admissions", "i.hadm_id = o.hadm_id AND i.subject_id = o.subject_id", "hadm_id with its subject_id"),
         ("hosp/patients", "i.subject_id = o.subject_id", "subject_id"),
@@ -199,7 +200,7 @@ def _check_links(connection: DuckDBPyConnection, paths: dict[str, Path]) -> None
             )
 
 
-def _check_codes(connection: DuckDBPyConnection, paths: dict[str, Path]) -> None:
+def _check_codes(connection: Database, paths: dict[str, Path]) -> None:
     for table, column, allowed in (("admissions", "hospital_expire_flag", "0, 1"), ("patients", "gender", "'F', 'M'")):
         query = f"SELECT MIN({column}) FROM {table} WHERE {column} NOT IN ({allowed})"
         ((value,),) = connection.execute(query).fetchall()

@@ -42,7 +42,10 @@ TYPES = {
         "hadm_id": pa.int64(),
         "itemid": pa.int64(),
         "charttime": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
+        "value": pa.string(),
         "valuenum": pa.float64(),
+        "valueuom": pa.string(),
     },
     "icu/icustays": {
         "subject_id": pa.int64(),
@@ -56,6 +59,7 @@ TYPES = {
         "stay_id": pa.int64(),
         "itemid": pa.int64(),
         "charttime": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
         "value": pa.string(),
         "valuenum": pa.float64(),
     },
@@ -63,9 +67,56 @@ TYPES = {
         "stay_id": pa.int64(),
         "itemid": pa.int64(),
         "charttime": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
         "value": pa.float64(),
     },
+    "hosp/prescriptions": {
+        "subject_id": pa.int64(),
+        "starttime": pa.timestamp("us"),
+        "stoptime": pa.timestamp("us"),
+        "drug": pa.string(),
+        "route": pa.string(),
+        "dose_val_rx": pa.string(),
+        "dose_unit_rx": pa.string(),
+    },
+    "hosp/microbiologyevents": {
+        "subject_id": pa.int64(),
+        "micro_specimen_id": pa.int64(),
+        "chartdate": pa.timestamp("us"),
+        "charttime": pa.timestamp("us"),
+        "storedate": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
+        "test_itemid": pa.int64(),
+        "test_name": pa.string(),
+        "org_itemid": pa.int64(),
+        "org_name": pa.string(),
+        "ab_itemid": pa.int64(),
+        "ab_name": pa.string(),
+        "interpretation": pa.string(),
+        "comments": pa.string(),
+    },
+    "icu/procedureevents": {
+        "stay_id": pa.int64(),
+        "itemid": pa.int64(),
+        "starttime": pa.timestamp("us"),
+        "endtime": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
+        "value": pa.float64(),
+        "valueuom": pa.string(),
+    },
+    "icu/ingredientevents": {
+        "stay_id": pa.int64(),
+        "itemid": pa.int64(),
+        "starttime": pa.timestamp("us"),
+        "endtime": pa.timestamp("us"),
+        "storetime": pa.timestamp("us"),
+        "amount": pa.float64(),
+        "amountuom": pa.string(),
+    },
+    "hosp/d_labitems": {"itemid": pa.int64(), "label": pa.string(), "fluid": pa.string()},
+    "icu/d_items": {"itemid": pa.int64(), "label": pa.string()},
 }
+ITEMS = {225792: "Invasive Ventilation", 220490: "Water", 225441: "Hemodialysis"}
 
 
 class Hospital:
@@ -108,21 +159,44 @@ class Hospital:
         }
         self.tables["icu/icustays"].append({**row, **more})
 
-    def chart(self, stay, itemid, hours, number, text=None):
-        at = INTIME + timedelta(hours=hours)
-        self.tables["icu/chartevents"].append(
-            {"stay_id": stay, "itemid": itemid, "charttime": at, "value": text, "valuenum": number}
+    def chart(self, stay, itemid, hours, number, text=None, filed=None):
+        self.add("icu/chartevents", stay_id=stay, itemid=itemid, charttime=hours, storetime=filed)
+        self.tables["icu/chartevents"][-1].update({"value": text, "valuenum": number})
+
+    def lab(self, subject, itemid, hours, number, text=None, unit=None, filed=None):
+        self.add("hosp/labevents", subject_id=subject, itemid=itemid, charttime=hours, storetime=filed)
+        self.tables["hosp/labevents"][-1].update({"value": text, "valuenum": number, "valueuom": unit})
+
+    def output(self, stay, itemid, hours, number, filed=None):
+        self.add("icu/outputevents", stay_id=stay, itemid=itemid, charttime=hours, storetime=filed)
+        self.tables["icu/outputevents"][-1]["value"] = number
+
+    def prescribe(self, subject, hours, drug, route="IV", dose="1", unit="mg"):
+        self.add("hosp/prescriptions", subject_id=subject, starttime=hours, drug=drug, route=route)
+        self.tables["hosp/prescriptions"][-1].update({"dose_val_rx": dose, "dose_unit_rx": unit})
+
+    def culture(self, subject, hours, filed=None, **more):
+        row = {"micro_specimen_id": 1, "test_itemid": 90115, "test_name": "BLOOD CULTURE", **more}
+        day = None if hours is None else hours - (INTIME + timedelta(hours=hours)).hour
+        self.add(
+            "hosp/microbiologyevents", subject_id=subject, charttime=hours, storetime=filed, **{"chartdate": day, **row}
         )
 
-    def lab(self, subject, itemid, hours, number):
-        at = INTIME + timedelta(hours=hours)
-        self.tables["hosp/labevents"].append(
-            {"subject_id": subject, "hadm_id": None, "itemid": itemid, "charttime": at, "valuenum": number}
-        )
+    def proceed(self, stay, itemid, hours, ends, minutes, filed=None):
+        self.add("icu/procedureevents", stay_id=stay, itemid=itemid, starttime=hours, endtime=ends, storetime=filed)
+        self.tables["icu/procedureevents"][-1].update({"value": minutes, "valueuom": "min"})
 
-    def output(self, stay, itemid, hours, number):
-        at = INTIME + timedelta(hours=hours)
-        self.tables["icu/outputevents"].append({"stay_id": stay, "itemid": itemid, "charttime": at, "value": number})
+    def infuse(self, stay, itemid, hours, ends, amount, filed=None):
+        self.add("icu/ingredientevents", stay_id=stay, itemid=itemid, starttime=hours, endtime=ends, storetime=filed)
+        self.tables["icu/ingredientevents"][-1].update({"amount": amount, "amountuom": "ml"})
+
+    def add(self, table, **row):
+        """Add a row; a number in a column of times is hours since INTIME."""
+        times = {name for name, type_ in TYPES[table].items() if pa.types.is_timestamp(type_)}
+        hours = {name for name in times if isinstance(row.get(name), int | float)}
+        self.tables[table].append(
+            {**row, **{name: INTIME + timedelta(seconds=round(row[name] * 3600)) for name in hours}}
+        )
 
     def add_random(self, seed, stays=6, events=250):
         """Six more stays, with measurements in and out of the window and of the plausible ranges."""
@@ -160,12 +234,18 @@ class Hospital:
 
 
 def minimal():
-    """One stay with one measurement in each event table."""
+    """One stay with one row in each event table."""
     hospital = Hospital()
     hospital.add_stay(101)
     hospital.chart(101, 220045, 1, 80.0)
     hospital.lab(1, 50912, 2, 1.1)
     hospital.output(101, 226559, 3, 100.0)
+    hospital.prescribe(1, 4, "Furosemide")
+    hospital.culture(1, 5)
+    hospital.proceed(101, 225792, 6, 7, 60.0)
+    hospital.infuse(101, 220490, 7, 8, 50.0)
+    hospital.tables["icu/d_items"] = [{"itemid": item, "label": label} for item, label in ITEMS.items()]
+    hospital.tables["hosp/d_labitems"] = [{"itemid": 50912, "label": "Creatinine", "fluid": "Blood"}]
     return hospital
 
 

@@ -3,7 +3,16 @@ from importlib.resources import files
 
 import pytest
 
-from backdoor_cohorts.features import CORE30, DICTIONARY, EVENT_TABLES, core30, item_map
+from backdoor_cohorts.features import (
+    CORE30,
+    DICTIONARY,
+    EVENT_TABLES,
+    core30,
+    item_map,
+    series_features,
+    table_columns,
+    variables,
+)
 
 # The order is part of every saved cohort: the trigger option `feature: 2` means heart rate.
 # fmt: off
@@ -66,11 +75,32 @@ def test_every_named_conversion_belongs_to_an_item_and_to_the_sql():
         assert entry.preferred <= set(entry.itemids)
 
 
-def test_table_has_the_columns_of_core30_in_order():
-    select = sql("table_core30").rsplit("SELECT", 1)[1].split("FROM stays")[0]
-    assert re.findall(r" AS (\w+),?\n", select) == [*ORDER]
-    for pivoted, name in re.findall(r"feature = '(\w+)' THEN p.value END\) AS (\w+)", select):
-        assert pivoted == name
+def test_rich_columns():
+    columns = table_columns("rich", 24)
+    names = [column.feature.name for column in columns]
+    assert names[:2] == ["age", "sex"]
+    assert len(names) == len(set(names)) == 2 + 44 * 5 + 1
+    assert {"gcs_total.min", "height.last", "urine_output.sum", "alp.count", "heart_rate.mean"} <= set(names)
+    by_name = {column.feature.name: column.feature for column in columns}
+    assert (by_name["heart_rate.max"].low, by_name["heart_rate.max"].high) == (1, 300)
+    assert (by_name["heart_rate.count"].low, by_name["heart_rate.count"].unit) == (0, "measurements")
+    assert by_name["urine_output.sum"].high == 20000
+    assert {c.feature.name: c.feature.high for c in table_columns("rich", 48)}["urine_output.sum"] == 40000
+
+
+def test_core30_columns_are_its_features():
+    assert tuple(column.feature for column in table_columns("core30", 48)) == core30(48)
+
+
+@pytest.mark.parametrize(("features", "count"), [("core30", 30), ("rich", 46)])
+def test_series_features_are_the_variables(features, count):
+    found = series_features(features)
+    assert [f.name for f in found] == [f.name for f in variables(features, 24)]
+    assert len(found) == count
+    by_name = {f.name: f.description for f in found}
+    assert by_name["heart_rate"] == "Heart rate, mean of the hour"
+    assert by_name["urine_output"] == "Urine output, sum of the hour"
+    assert by_name["age"] == "Age at hospital admission"
 
 
 def test_sum_range_grows_with_the_window():
@@ -86,8 +116,16 @@ def test_unknown_feature():
         item_map(["heartrate"])
 
 
-def test_sql_reads_nothing_from_after_the_prediction():
-    forbidden = r"\b(diagnoses_icd|drgcodes|dod|dischtime|discharge_location|last_careunit|los)\b"
-    for step in ("stays", "inclusion", "chartevents", "labevents", "outputevents", "measurements", "table_core30"):
-        code = re.sub(r"--.*", "", sql(step))
-        assert not re.search(forbidden, code), step
+STEPS = sorted(p.stem for p in files("backdoor_cohorts").joinpath("sql").iterdir() if not p.stem.startswith("meds_"))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_sql_reads_nothing_from_after_the_prediction(step):
+    forbidden = (
+        r"\b(diagnoses_icd|procedures_icd|drgcodes|dod|dischtime|discharge_location|last_careunit|los|stoptime"
+        r"|statusdescription)\b"
+    )
+    code = re.sub(r"--.*", "", sql(step))
+    assert not re.search(forbidden, code)
+    # ICU discharge, death and the flag make the label and the exclusions; no view may know them.
+    assert step in {"stays", "inclusion"} or not re.search(r"outtime|deathtime|death_hours|expire|los_hours", code)

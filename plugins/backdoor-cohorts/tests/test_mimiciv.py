@@ -1,3 +1,7 @@
+import csv
+import gzip
+from datetime import timedelta
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,7 +11,8 @@ from backdoor_cohorts import register_cohorts
 from backdoor_cohorts.database import database, prepare, run_step
 from backdoor_cohorts.features import core30, item_map
 from backdoor_cohorts.mimiciv import MimicIV
-from backdoor_cohorts.raw import TABLES, open_tables
+from backdoor_cohorts.raw import open_tables, raw_files
+from backdoor_cohorts.writing import attrition
 from backdoor_core.contracts import Context, Inclusion
 from backdoor_core.errors import BackdoorError
 
@@ -31,10 +36,18 @@ def demo_cohort(demo, tmp_path_factory):
     return card, pq.read_table(out / "stays.parquet"), pq.read_table(out / "table.parquet")
 
 
+@pytest.fixture(scope="session")
+def demo_rich(demo, tmp_path_factory):
+    out = tmp_path_factory.mktemp("rich")
+    card = source(demo.parent, path=demo.name).build(out, Inclusion(features="rich"), np.random.default_rng(0))
+    return card, out
+
+
 def test_registered():
     found = []
     register_cohorts(found.append)
-    assert [cohort.name for cohort in found] == ["mimiciv", "physionet2012", "synthetic"]
+    assert {"mimiciv", "physionet2012", "synthetic"} <= {cohort.name for cohort in found}
+    assert MimicIV.views == {"table", "series", "events"}
 
 
 def test_options():
@@ -48,7 +61,8 @@ def test_options():
 def test_path_is_meant_from_the_study(hospital, tmp_path, new_out):
     raw = hospital.write(tmp_path / "study" / "mimic")
     cohort = source(tmp_path / "study", path="mimic")
-    assert cohort.inputs() == [raw / f"{table}.parquet" for table in TABLES]
+    assert cohort.inputs() == raw_files(raw)
+    assert raw / "icu" / "chartevents.parquet" in cohort.inputs()
     card = cohort.build(new_out(), Inclusion(), np.random.default_rng(0))
     assert card.source == "mimiciv"
     assert source(tmp_path, path=str(raw)).inputs() == cohort.inputs()
@@ -69,14 +83,58 @@ def test_demo_attrition(demo_cohort):
     assert stays["stay_id"].to_pylist() == sorted(set(stays["stay_id"].to_pylist()))
 
 
-@pytest.mark.parametrize(("hours", "stays", "deaths"), [(0, 140, 20), (48, 74, 12)])
-def test_demo_by_length_of_stay(demo, tmp_path, hours, stays, deaths):
-    # window_hours=1: nobody died within the first hour, so that only the length of stay decides
-    card = source(demo, path=".").build(
-        tmp_path, Inclusion(window_hours=1, min_los_hours=hours), np.random.default_rng(0)
-    )
-    assert card.attrition[3].stays == card.attrition[5].stays == stays
-    assert sum(pq.read_table(tmp_path / "stays.parquet")["label"].to_pylist()) == deaths
+@pytest.fixture(scope="session")
+def demo_rules(demo, tmp_path_factory):
+    """Attrition and positive labels of an inclusion, without reading an event table."""
+
+    def count(**rules):
+        inclusion = Inclusion(**rules)
+        with database(tmp_path_factory.mktemp("rules"), threads=1, memory="1GB") as connection:
+            open_tables(connection, demo, inclusion, [item.itemid for item in item_map()])
+            prepare(connection, inclusion, core30(24), item_map())
+            run_step(connection, "stays")
+            run_step(connection, "inclusion")
+            steps = [step.stays for step in attrition(connection, inclusion)]
+            ((positive,),) = connection.execute("SELECT SUM(label) FROM stays").fetchall()
+            return steps, positive
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("rules", "stays", "deaths"),
+    [
+        # window_hours=1: nobody died within the first hour, so that only the rule in question decides
+        ({"window_hours": 1, "min_los_hours": 0}, 140, 20),
+        ({"window_hours": 1, "min_los_hours": 48}, 74, 12),
+        ({"window_hours": 1, "min_los_hours": 0, "first_stay_only": True}, 100, 11),
+        ({"first_stay_only": True}, 85, 7),
+        ({"window_hours": 24, "gap_hours": 24}, 74, 12),
+    ],
+)
+def test_demo_rules(demo_rules, rules, stays, deaths):
+    steps, positive = demo_rules(**rules)
+    assert steps[0] == 140
+    assert (steps[-1], positive) == (stays, deaths)
+
+
+@pytest.mark.parametrize("label", ["icu_mortality", "los_gt_3d", "los_gt_7d"])
+def test_demo_labels_against_another_way_of_counting(demo, demo_rules, label):
+    def rows(name):
+        with gzip.open(demo / f"{name}.csv.gz", "rt", newline="") as file:
+            return list(csv.DictReader(file))
+
+    deaths = {row["hadm_id"]: row["deathtime"] for row in rows("hosp/admissions")}
+    stays = rows("icu/icustays")
+    expected = {
+        # Times are written YYYY-MM-DD HH:MM:SS, so that they compare as text; los is in days.
+        "icu_mortality": sum("" < deaths[row["hadm_id"]] <= row["outtime"] for row in stays),
+        "los_gt_3d": sum(float(row["los"]) > 3 for row in stays),
+        "los_gt_7d": sum(float(row["los"]) > 7 for row in stays),
+    }
+    steps, positive = demo_rules(label=label, min_los_hours=0, window_hours=1)
+    assert steps[-1] == 140
+    assert positive == expected[label]
 
 
 def test_demo_dead_within_the_window(demo, tmp_path):
@@ -87,7 +145,7 @@ def test_demo_dead_within_the_window(demo, tmp_path):
 
 def test_demo_age_is_not_anchor_age(demo, tmp_path):
     with database(tmp_path, threads=1, memory="1GB") as connection:
-        open_tables(connection, demo)
+        open_tables(connection, demo, Inclusion(), [item.itemid for item in item_map()])
         prepare(connection, Inclusion(), core30(24), item_map())
         run_step(connection, "stays")
         differ = connection.execute(
@@ -96,6 +154,73 @@ def test_demo_age_is_not_anchor_age(demo, tmp_path):
         ).fetchone()
         assert differ[0] == 47
         assert connection.execute("SELECT MIN(age) FROM candidates").fetchone() == (21,)
+
+
+def test_demo_views_are_of_the_same_stays(demo_rich):
+    card, out = demo_rich
+    assert card.views == ("table", "series", "events")
+    stays = pq.read_table(out / "stays.parquet")
+    ids = stays["stay_id"].to_pylist()
+    assert len(ids) == 117
+    assert pq.read_table(out / "table.parquet", columns=["stay_id"])["stay_id"].to_pylist() == ids
+    series = pq.read_table(out / "series.parquet")
+    assert series["stay_id"].to_pylist() == [stay for stay in ids for _ in range(24)]
+    assert series["hour"].to_pylist() == list(range(24)) * 117
+    labels = pq.read_table(out / "events" / "labels.parquet")
+    assert sum(labels["boolean_value"].to_pylist()) == sum(stays["label"].to_pylist()) == 14
+    assert sorted(pq.read_table(out / "events" / "metadata" / "stays.parquet")["stay_id"].to_pylist()) == ids
+    events = pq.read_table(out / "events" / "data" / "0.parquet", columns=["stay_id", "time", "code"]).to_pylist()
+    assert {event["stay_id"] for event in events} <= set(ids)
+    kinds = {event["code"].split("//")[0] for event in events}
+    assert kinds == {"LAB", "PRESCRIPTION", "PROCEDURE", "INGREDIENT", "MICROBIOLOGY"}
+    begins = dict(zip(ids, stays["intime"].to_pylist(), strict=True))
+    assert all(0 <= (e["time"] - begins[e["stay_id"]]).total_seconds() < 24 * 3600 for e in events)
+
+
+def test_demo_series_and_table_tell_the_same(demo_rich):
+    card, out = demo_rich
+    table, series = pq.read_table(out / "table.parquet"), pq.read_table(out / "series.parquet")
+    measured = 0
+    for feature in card.series_features:
+        if feature.name in {"age", "sex", "urine_output"}:
+            continue
+        counts = series[f"{feature.name}.count"].to_numpy().reshape(117, 24).astype(float)
+        values = series[feature.name].to_numpy().reshape(117, 24)
+        np.testing.assert_array_equal(counts.sum(axis=1), table[f"{feature.name}.count"].to_numpy())
+        assert ((counts == 0) == np.isnan(values)).all()
+        with np.errstate(invalid="ignore"):
+            means = np.nansum(values * counts, axis=1) / counts.sum(axis=1)
+        np.testing.assert_allclose(means, table[f"{feature.name}.mean"].to_numpy(), rtol=1e-5)
+        measured += counts.sum()
+    assert measured > 30_000
+
+
+def test_demo_events_are_described(demo_rich):
+    _, out = demo_rich
+    codes = pq.read_table(out / "events" / "metadata" / "codes.parquet").to_pylist()
+    described = {row["code"]: row["description"] for row in codes}
+    assert described["LAB//50912//mg/dL"] == "Creatinine, blood"
+    assert described["PROCEDURE//225792"] == "Invasive Ventilation"
+    bare = [code for code, text in described.items() if code == text]
+    assert len(bare) < 0.02 * len(codes), bare
+
+
+def test_demo_lab_events_are_the_rows_of_labevents(demo, demo_rich):
+    """Counted another way: each row of labevents in the window of a stay of its patient."""
+    _, out = demo_rich
+    stays = pq.read_table(out / "stays.parquet").to_pylist()
+    windows = {}
+    for stay in stays:
+        begin = stay["intime"]
+        windows.setdefault(str(stay["subject_id"]), []).append((str(begin), str(begin + timedelta(hours=24))))
+    with gzip.open(demo / "hosp" / "labevents.csv.gz", "rt", newline="") as file:
+        expected = sum(
+            low <= row["charttime"] < high
+            for row in csv.DictReader(file)
+            for low, high in windows.get(row["subject_id"], [])
+        )
+    codes = pq.read_table(out / "events" / "data" / "0.parquet", columns=["code"])["code"].to_pylist()
+    assert sum(code.startswith("LAB//") for code in codes) == expected
 
 
 def test_demo_values_are_clinical(demo_cohort):
@@ -141,7 +266,7 @@ DEMO_ITEMS = {
 def test_demo_item_counts(demo, tmp_path):
     """Rows of mapped items with a number, as two other projects count them."""
     with database(tmp_path, threads=2, memory="1GB") as connection:
-        open_tables(connection, demo)
+        open_tables(connection, demo, Inclusion(), [item.itemid for item in item_map()])
         prepare(connection, Inclusion(), core30(24), item_map())
         counts = dict(
             connection.execute(

@@ -201,24 +201,72 @@ def test_every_item_has_its_parameter_and_range():
     by_name = {names[item.itemid]: item for item in item_map()}
     assert by_name["NISysABP"].feature == by_name["SysABP"].feature == "sbp"
     assert "SaO2" not in by_name
-    assert "GCS" not in by_name
+    assert by_name["GCS"].feature == "gcs_total"
+    assert by_name["FiO2"].conversion == "percent"
+    assert {name for name, feature in CODES.items() if feature is None} == {
+        "Cholesterol",
+        "MechVent",
+        "SaO2",
+        "TroponinI",
+    }
     assert by_name["Urine"].high == 5000
 
 
-@pytest.fixture(scope="session")
-def set_a(real_data):
-    folder = real_data / "physionet2012"
-    if not (folder / "set-a.tar.gz").is_file():
-        pytest.skip(f"no PhysioNet 2012 set-a in {real_data}")
-    return folder
+def test_series(files, new_out):
+    out = new_out()
+    card = source(files).build(out, Inclusion(window_hours=48, min_los_hours=48), np.random.default_rng(0))
+    series = pq.read_table(out / "series.parquet")
+    names = [feature.name for feature in card.series_features]
+    assert series.column_names == ["stay_id", "hour", *names, *(f"{name}.count" for name in names)]
+    assert series["stay_id"].to_pylist() == [stay for stay in (3, 5, 9, 11) for _ in range(48)]
+    assert series["hour"].to_pylist() == list(range(48)) * 4
+    rows = {(row["stay_id"], row["hour"]): row for row in series.to_pylist()}
+    rate = {key: (row["heart_rate"], row["heart_rate.count"]) for key, row in rows.items() if row["heart_rate.count"]}
+    assert rate == {(5, 0): (74, 2), (5, 23): (80, 1), (5, 24): (200, 1), (11, 1): (90, 1)}
+    assert [rows[9, hour]["urine_output"] for hour in (0, 1)] == [100, 50]
+    assert np.isnan(rows[9, 2]["urine_output"])
+    assert all(row["age"] == 60 and row["age.count"] == 1 for row in rows.values())
+    assert card.views == ("table", "series")
+    assert not (out / "events").exists()
 
 
-def test_set_a(set_a, new_out):
-    """4,000 records, 554 deaths; six patients are under 18 and three others have no measurement. None of them died."""
-    card, stays, rows = build(source(set_a, "set-a.tar.gz"), new_out())
-    assert [step.stays for step in card.attrition] == [4000, 3994, 3991, 3991, 3991, 3991]
-    assert sum(stays["label"].to_pylist()) == 554
-    rate = np.array([row["heart_rate"] for row in rows.values()])
-    assert 86 < np.nanmean(rate) < 88
-    assert np.isnan(rate).mean() < 0.02
-    assert np.isnan([row["resp_rate"] for row in rows.values()]).mean() > 0.7
+def test_rich(files, new_out):
+    card, _, rows = build(source(files), new_out(), features="rich")
+    assert (rows[9]["gcs_total.mean"], rows[9]["gcs_total.count"]) == (15, 1)
+    assert (rows[9]["urine_output.sum"], rows[9]["urine_output.max"]) == (150, 100)
+    assert [rows[5][f"heart_rate.{name}"] for name in ("mean", "min", "max", "last", "count")] == [76, 73, 80, 80, 3]
+    assert rows[3]["gcs_total.count"] == 0
+    assert [feature.name for feature in card.features] == list(rows[3])[1:]
+
+
+def test_times_are_not_known(files, new_out):
+    _, stays, _ = build(source(files), new_out())
+    assert stays.column_names == ["stay_id", "subject_id", "label", "intime", "outtime", "sex", "age", "first_careunit"]
+    for name in ("intime", "outtime"):
+        assert str(stays.schema.field(name).type) == "timestamp[us]"
+        assert stays[name].null_count == 4
+
+
+@pytest.mark.parametrize(
+    ("inclusion", "message"),
+    [
+        (
+            {"label": "icu_mortality"},
+            "label is icu_mortality, but physionet2012 gives neither .* use hospital_mortality",
+        ),
+        ({"label": "los_gt_7d"}, "label is los_gt_7d, but physionet2012 gives neither"),
+        ({"visibility": "storetime"}, "visibility is storetime, but physionet2012 does not tell .* use charttime"),
+        ({"gap_hours": 25}, r"window_hours \+ gap_hours is 49, but physionet2012 records cover 48 h"),
+        ({"views": ("events",)}, "views is events, but physionet2012 has table and series"),
+    ],
+)
+def test_what_the_challenge_does_not_tell(files, new_out, inclusion, message):
+    with pytest.raises(BackdoorError, match=message) as caught:
+        build(source(files), new_out(), **inclusion)
+    assert "\n" not in str(caught.value)
+
+
+def test_gap_within_the_record_leaves_none_out(files, new_out):
+    card, _, _ = build(source(files), new_out(), gap_hours=24, first_stay_only=True)
+    assert card.attrition[-1].stays == 4
+    assert "24 h" in next(step.rule for step in card.attrition if "gap" in step.rule)

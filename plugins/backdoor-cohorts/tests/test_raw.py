@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from backdoor_cohorts.hospital import build_hospital
-from backdoor_cohorts.raw import TABLES, raw_files
+from backdoor_cohorts.layout import FILED, TABLES, all_columns
+from backdoor_cohorts.raw import MOST_CHARACTERS, raw_files
 from backdoor_core.contracts import Inclusion
 from backdoor_core.errors import BackdoorError
 
@@ -25,7 +26,13 @@ def refused(raw, out, *words):
 
 def test_files_in_the_order_read(hospital, tmp_path):
     raw = hospital.write(tmp_path / "raw", ".csv.gz")
-    assert raw_files(raw) == [raw / f"{name}.csv.gz" for name in TABLES]
+    events = ["hosp/prescriptions", "hosp/microbiologyevents", "icu/procedureevents", "icu/ingredientevents"]
+    dictionaries = ["hosp/d_labitems", "icu/d_items"]
+    assert raw_files(raw) == [raw / f"{name}.csv.gz" for name in [*TABLES, *events, *dictionaries]]
+    (raw / "icu" / "ingredientevents.csv.gz").rename(raw / "icu" / "inputevents.csv.gz")
+    assert raw / "icu" / "inputevents.csv.gz" in raw_files(raw)
+    (raw / "icu" / "inputevents.csv.gz").unlink()
+    assert len(raw_files(raw)) == 11
 
 
 @pytest.mark.parametrize("folder", ["", "hosp", "icu"])
@@ -35,15 +42,48 @@ def test_missing_folder(hospital, tmp_path, new_out, folder):
     refused(raw, new_out(), raw / folder, "no such folder")
 
 
-@pytest.mark.parametrize("table", TABLES)
+ALL = all_columns()
+
+
+@pytest.mark.parametrize("table", ALL)
 def test_missing_file(hospital, tmp_path, new_out, table):
     raw = hospital.write(tmp_path / "raw")
     (raw / f"{table}.parquet").unlink()
-    refused(raw, new_out(), raw / table, "no such table", ".csv.gz")
+    message = refused(raw, new_out(), raw / table, "no such table", ".csv.gz")
+    assert ("inclusion.views without events" in message) == (table not in TABLES)
 
 
-COLUMNS = [(table, column, ".parquet") for table, columns in TABLES.items() for column in columns]
-COLUMNS += [(table, next(iter(columns)), ".csv.gz") for table, columns in TABLES.items()]
+def test_event_tables_may_be_missing_where_no_view_needs_them(hospital, tmp_path, new_out, build):
+    raw = hospital.write(tmp_path / "raw")
+    for table in ALL:
+        if table not in TABLES:
+            (raw / f"{table}.parquet").unlink()
+    assert build(raw, new_out(), Inclusion(views=("series", "table"))).views == ("table", "series")
+
+
+def test_charts_may_be_missing_where_only_events_are_asked_for(hospital, tmp_path, new_out, build):
+    raw = hospital.write(tmp_path / "raw")
+    (raw / "icu" / "chartevents.parquet").unlink()
+    out = new_out()
+    card = build(raw, out, Inclusion(views=("events",)))
+    assert (card.views, card.features, card.series_features) == (("events",), (), ())
+    assert sorted(p.name for p in out.iterdir()) == ["events", "stays.parquet"]
+
+
+COLUMNS = [(table, column, ".parquet") for table, columns in ALL.items() for column in columns]
+COLUMNS = [entry for entry in COLUMNS if not (entry[0] in FILED and entry[1] == "storetime")]
+COLUMNS += [(table, next(iter(columns)), ".csv.gz") for table, columns in ALL.items()]
+
+
+@pytest.mark.parametrize("table", FILED)
+def test_storetime_is_read_only_where_it_decides(hospital, tmp_path, new_out, build, table):
+    del hospital.types[table]["storetime"]
+    for row in hospital.tables[table]:
+        row.pop("storetime")
+    raw = hospital.write(tmp_path / "raw")
+    build(raw, new_out("out"))
+    with pytest.raises(BackdoorError, match=f"{table}.parquet: column storetime is missing"):
+        build(raw, new_out("other"), Inclusion(visibility="storetime"))
 
 
 @pytest.mark.parametrize(("table", "column", "suffix"), COLUMNS)
@@ -63,15 +103,20 @@ def test_missing_column(hospital, tmp_path, new_out, table, column, suffix):
         ("hosp/labevents", "charttime", pa.timestamp("us", tz="UTC")),
         ("icu/icustays", "stay_id", pa.string()),
         ("hosp/patients", "anchor_age", pa.float64()),
+        ("icu/procedureevents", "starttime", pa.string()),
+        ("hosp/microbiologyevents", "chartdate", pa.string()),
+        ("hosp/prescriptions", "drug", pa.int64()),
     ],
 )
 def test_wrong_type_in_parquet(hospital, tmp_path, new_out, table, column, type_):
     hospital.types[table][column] = type_
+    if column == "drug":
+        hospital.tables[table][0][column] = 1
     if type_ == pa.string():
         for row in hospital.tables[table]:
             row[column] = str(row[column])
     raw = hospital.write(tmp_path / "raw")
-    refused(raw, new_out(), raw / f"{table}.parquet", f"column {column} is ", TABLES[table][column])
+    refused(raw, new_out(), raw / f"{table}.parquet", f"column {column} is ", ALL[table][column])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +127,8 @@ def test_wrong_type_in_parquet(hospital, tmp_path, new_out, table, column, type_
         ("hosp/labevents", "subject_id", "A1"),
         ("hosp/patients", "anchor_age", "old"),
         ("hosp/admissions", "hospital_expire_flag", "yes"),
+        ("icu/ingredientevents", "amount", "some"),
+        ("hosp/d_labitems", "itemid", "K"),
     ],
 )
 @pytest.mark.parametrize("late", [False, True])
@@ -94,7 +141,7 @@ def test_wrong_value_in_csv(hospital, tmp_path, new_out, table, column, value, l
     assert column in message or column == "hospital_expire_flag"
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", ALL)
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.999])
 def test_truncated_gzip(hospital, tmp_path, new_out, table, keep):
     raw = hospital.write(tmp_path / "raw", ".csv.gz")
@@ -116,7 +163,7 @@ def test_gzip_truncated_after_many_rows(hospital, tmp_path, new_out):
     refused(raw, new_out(), path)
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", ALL)
 def test_damaged_parquet(hospital, tmp_path, new_out, table):
     raw = hospital.write(tmp_path / "raw")
     path = raw / f"{table}.parquet"
@@ -124,8 +171,8 @@ def test_damaged_parquet(hospital, tmp_path, new_out, table):
     refused(raw, new_out(), path)
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("suffix", [".parquet", ".csv.gz"])
+@pytest.mark.parametrize("table", ALL)
 def test_empty_table(hospital, tmp_path, new_out, table, suffix):
     hospital.tables[table] = []
     raw = hospital.write(tmp_path / "raw", suffix)
@@ -180,7 +227,33 @@ def test_unknown_code(hospital, tmp_path, new_out, table, column, value):
     refused(raw, new_out(), raw / f"{table}.parquet", f"column {column}", value, "expected")
 
 
-@pytest.mark.parametrize(("type_", "value"), [(pa.int64(), 1), (pa.bool_(), True), (pa.string(), "1"), (pa.int8(), 1)])
+@pytest.mark.parametrize("value", [float("nan"), 0.5])
+def test_label_that_is_no_label(hospital, tmp_path, new_out, value):
+    """As pandas writes an empty cell, and what would be rounded to one."""
+    hospital.types["hosp/admissions"]["hospital_expire_flag"] = pa.float64()
+    hospital.tables["hosp/admissions"][0]["hospital_expire_flag"] = value
+    raw = hospital.write(tmp_path / "raw")
+    refused(raw, new_out(), raw / "hosp" / "admissions.parquet", f"column hospital_expire_flag holds {value}")
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "size"),
+    [(".parquet", 9_000_000), (".csv", MOST_CHARACTERS + 1), (".csv", 9_000_000), (".csv.gz", 34_000_000)],
+)
+def test_cell_as_large_as_a_bomb(hospital, tmp_path, new_out, suffix, last, size):
+    """Also the last of the file and larger than a buffer of the reader, which it could drop without a word."""
+    bomb = {**hospital.tables["hosp/prescriptions"][0], "drug": "x" * size}
+    rows = [bomb, *hospital.tables["hosp/prescriptions"]]
+    hospital.tables["hosp/prescriptions"] = rows[::-1] if last else rows
+    raw = hospital.write(tmp_path / "raw", suffix)
+    message = refused(raw, new_out(), raw / f"hosp/prescriptions{suffix}", "column drug holds")
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"), [(pa.float64(), 1.0), (pa.int64(), 1), (pa.bool_(), True), (pa.string(), "1"), (pa.int8(), 1)]
+)
 def test_label_of_any_type_is_read(hospital, tmp_path, new_out, type_, value):
     hospital.add_stay(102, label=value)
     hospital.tables["hosp/admissions"][0]["hospital_expire_flag"] = type(value)(0)

@@ -53,8 +53,13 @@ def test_equal_generator_gives_equal_bytes_and_leaves_nothing_beside(tmp_path):
     for name in ("a", "b"):
         build(tmp_path / name, 5, stays=50)
     build(tmp_path / "c", 6, stays=50)
-    for file in ("stays.parquet", "table.parquet"):
+    files = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert {"stays.parquet", "table.parquet", "series.parquet", "events/data/0.parquet"} <= {
+        f.as_posix() for f in files
+    }
+    for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    for file in ("stays.parquet", "table.parquet", "series.parquet", "events/data/0.parquet"):
         assert (tmp_path / "a" / file).read_bytes() != (tmp_path / "c" / file).read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]
 
@@ -126,6 +131,75 @@ def test_a_window_that_is_not_simulated_is_refused(tmp_path):
 def test_a_longer_window_is_built(tmp_path):
     card = build(tmp_path / "out", 1, Inclusion(window_hours=48, min_los_hours=48), stays=60)
     assert 20 < card.attrition[-1].stays < 60
+
+
+def simulated(out, *args, **more):
+    options = Synthetic.Options(**more.pop("options", {}))
+    return Synthetic(options, Context(root=out.parent)).simulate(out, *args, **more)
+
+
+def test_simulate_writes_the_raw_tables_of_any_size(tmp_path):
+    found = simulated(tmp_path / "small", 20, 3)
+    assert found["icu/icustays"] >= 20
+    assert simulated(tmp_path / "csv", 20, 3, format="csv.gz") == found
+    assert simulated(tmp_path / "long", 20, 3, options={"hours": 72})["icu/chartevents"] > found["icu/chartevents"]
+    for name, suffix in (("small", ".parquet"), ("csv", ".csv.gz")):
+        written = {p.relative_to(tmp_path / name).as_posix() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        assert written == {f"{table}{suffix}" for table in found}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["csv", "long", "small"]
+
+
+def test_simulate_takes_an_empty_folder_and_refuses_any_other(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert simulated(tmp_path / "empty", 5, 3)["icu/icustays"] >= 5
+    with pytest.raises(BackdoorError, match=r"empty: exists already; give a new or an empty folder"):
+        simulated(tmp_path / "empty", 5, 3)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BackdoorError, match=r"file: exists already"):
+        simulated(tmp_path / "file", 5, 3)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("stays", "seed", "format", "message"),
+    [
+        (0, 1, "parquet", r"stays: 0; must be 1 or more"),
+        (5, -1, "parquet", r"seed: -1; must be 0 or more"),
+        (5, 1, "csv", r"format: 'csv'; must be parquet or csv\.gz"),
+    ],
+)
+def test_simulate_refuses_what_makes_no_hospital(tmp_path, stays, seed, format, message):
+    with pytest.raises(BackdoorError, match=message):
+        simulated(tmp_path / "out", stays, seed, format=format)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_simulation_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("backdoor_cohorts.simulate.run.write_orders", full)
+    with pytest.raises(OSError, match="No space left"):
+        simulated(tmp_path / "out", 5, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_does_not_depend_on_which_views_are_built(tmp_path):
+    build(tmp_path / "all", 4, stays=60)
+    build(tmp_path / "table", 4, Inclusion(views=("table",)), stays=60)
+    for file in ("stays.parquet", "table.parquet"):
+        assert (tmp_path / "all" / file).read_bytes() == (tmp_path / "table" / file).read_bytes()
+
+
+def test_every_type_of_event_reaches_the_events(tmp_path):
+    card = build(tmp_path / "out", 4, stays=60)
+    assert set(card.views) == Synthetic.views == {"table", "series", "events"}
+    events = pq.read_table(tmp_path / "out" / "events" / "data" / "0.parquet")
+    types = [code.split("//")[0] for code in events["code"].to_pylist()]
+    counts = {kind: types.count(kind) / 60 for kind in set(types)}
+    assert counts.keys() >= {"PRESCRIPTION", "PROCEDURE", "LAB", "MICROBIOLOGY", "INGREDIENT"}
+    assert 10 < counts["PRESCRIPTION"] < 30
+    assert counts["MICROBIOLOGY"] > 1
 
 
 def test_importing_the_source_is_quick():

@@ -20,8 +20,8 @@ class RangeRule(Detector):
         low = np.array([feature.low for feature in features], dtype=np.float32)
         high = np.array([feature.high for feature in features], dtype=np.float32)
         outside = (case.view.values < low) | (case.view.values > high)  # both are False for NaN
-        counts = {
-            feature.name: int(count) for feature, count in zip(features, outside.sum(axis=0), strict=True) if count
-        }
-        scores = outside.sum(axis=1).astype(np.float64)
+        # A series has an hour between row and feature.
+        by_feature = outside.reshape(-1, len(features)).sum(axis=0)
+        counts = {feature.name: int(count) for feature, count in zip(features, by_feature, strict=True) if count}
+        scores = outside.reshape(len(outside), -1).sum(axis=1).astype(np.float64)
         return Detection(scores, scores >= 1, {"implausible_values": counts})

@@ -32,7 +32,7 @@ class MLP(TorchModel):
 
     def build(self, spec: InputSpec) -> nn.Module:
         """A freshly initialized network; see the contract."""
-        from backdoor_models.networks import MLPNetwork
+        from backdoor_models.networks.feed_forward import MLPNetwork
 
         options: MLPOptions = self.options
-        return MLPNetwork(len(spec.channels), options.hidden, options.dropout)
+        return MLPNetwork(spec.channels, options.hidden, options.dropout)

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 
 from backdoor_core.contracts import Context, DetectionCase, Feature, TableView
+from backdoor_core.testing import detector_checks
 
 example = pytest.importorskip(
     "backdoor_example_detector", reason="not installed: pip install --editable plugins/example-detector"
 )
+
+
+@pytest.mark.parametrize("check", detector_checks(example.MedianDistance))
+def test_conformance(check):
+    check()
 
 
 def test_stays_far_from_their_label_score_highest_and_are_flagged():

@@ -6,9 +6,12 @@ PhysioNet/CinC Challenge 2012 (`marginals.csv`), tied together by a few latent f
 - `course`: who the subjects are, when they come, and how it ends
 - `levels`: where each variable lies in a stay, and what is never measured
 - `chart`, `output`, `labs`: the measurements, on grids of times (`sheets`)
-- `people`, `events`: rows; `tables`: Parquet files
+- `drivers`, `catalogs`, `plans`: what is ordered, for whom and when
+- `people`, `events` (measurements), `orders` (`pharmacy`, `care`, `cultures`): rows
+- `schemas`, `tables`, `csv_copies`: files
 """
 
-from backdoor_cohorts.simulate.run import Simulated, simulate
+from backdoor_cohorts.simulate.csv_copies import write_csv_copies
+from backdoor_cohorts.simulate.run import Format, Simulated, simulate
 
-__all__ = ["Simulated", "simulate"]
+__all__ = ["Format", "Simulated", "simulate", "write_csv_copies"]

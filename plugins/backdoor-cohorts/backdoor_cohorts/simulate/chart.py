@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from backdoor_cohorts.simulate.course import DAY, HOUR, Course
 from backdoor_cohorts.simulate.levels import INDEX, Levels
 from backdoor_cohorts.simulate.marginals import marginals
-from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit, variance_of_mean
+from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit, stored_after, variance_of_mean
 from backdoor_cohorts.simulate.streams import Pieces, autoregressive
 
 HOURLY = ("heart_rate", "sbp", "dbp", "mbp", "resp_rate", "spo2")
@@ -41,6 +41,11 @@ AWAKE, SPREAD, SCATTER = (0.73, 0.43), (0.89, 1.15), 0.75
 Fitted by simulation to the published mean, sd and within-stay sd of the total."""
 SEDATION = 1.42
 """How much lower it is under ventilation."""
+
+
+def charted_after(chance: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Seconds until a measurement is stored: minutes, at times hours."""
+    return stored_after(chance, 12, 1.0)
 
 
 def normals(hours: int) -> dict[str, int]:
@@ -121,7 +126,7 @@ def hourly_sheet(
     items = np.repeat(items, hours, axis=1)
     total_rate = (seconds < support.ventilated_until[:, None]) & (chance[:, :, 4] > 0.7)
     items[:, :, 4][total_rate] = TOTAL_RATE_ITEM
-    return Sheet(seconds, seconds + _lag(moments[:, :, 1]), values, items, kept)
+    return Sheet(seconds, seconds + charted_after(moments[:, :, 1]), values, items, kept)
 
 
 def _around(levels: Levels, name: str, noise: NDArray[np.float32], lag1: float) -> NDArray[np.float32]:
@@ -130,20 +135,18 @@ def _around(levels: Levels, name: str, noise: NDArray[np.float32], lag1: float) 
     share = variance_of_mean(lag1, 24)
     scatter = marginal.within_sd / np.sqrt(1 - share)
     level = levels.of(name, scatter**2 * share)[:, None]
+    values: NDArray[np.float32]
     if name == "spo2":
         sigma = np.float32(np.sqrt(np.log1p(scatter**2 / (marginal.sd[0] ** 2 + (100 - marginal.mean[0]) ** 2))))
-        return 100 - (100 - level) * np.exp(sigma * noise - sigma * sigma / 2)
-    return level + np.float32(scatter) * noise
+        values = 100 - (100 - level) * np.exp(sigma * noise - sigma * sigma / 2)
+    else:
+        values = level + np.float32(scatter) * noise
+    return values
 
 
 def _charted(measured: NDArray[np.bool_], seconds: NDArray[np.int64], support: Support) -> NDArray[np.bool_]:
     """(N, T, C) what is not measured on the first day may be on the second, where the line came late."""
     return measured[:, None, :] | ((seconds >= DAY) & support.arterial[:, None])[:, :, None]
-
-
-def _lag(chance: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Seconds until a measurement is stored: minutes, at times most of two hours."""
-    return (60 + 7000 * np.square(chance)).astype(np.int64)
 
 
 def four_hourly_sheet(
@@ -170,7 +173,7 @@ def four_hourly_sheet(
     items = np.empty((len(course), 1, 4), np.int64)
     items[:, :, 0] = np.where(celsius, CELSIUS_ITEM, FAHRENHEIT_ITEM)
     items[:, :, 1:] = EYE_ITEM, VERBAL_ITEM, MOTOR_ITEM
-    return Sheet(seconds, seconds + _lag(moments), values, items, kept)
+    return Sheet(seconds, seconds + charted_after(moments), values, items, kept)
 
 
 def _temperature(levels: Levels, noise: NDArray[np.float32], celsius: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -178,7 +181,8 @@ def _temperature(levels: Levels, noise: NDArray[np.float32], celsius: NDArray[np
     scatter = marginals()["temperature"].within_sd / np.sqrt(1 - share)
     level = levels.of("temperature", scatter**2 * share)[:, None]
     degrees = np.clip(level + np.float32(scatter) * autoregressive(noise, TEMPERATURE_LAG1), 32, 42)
-    return np.round(np.where(celsius, degrees, degrees * np.float32(1.8) + 32), 1)
+    charted: NDArray[np.float32] = np.where(celsius, degrees, degrees * np.float32(1.8) + 32)
+    return charted.round(1)
 
 
 def coma_scores(
@@ -211,4 +215,4 @@ def weight_sheet(course: Course, levels: Levels, normal: Pieces, uniform: Pieces
     measured = levels.measured[:, INDEX["weight"], None] | (seconds >= DAY)
     inside = seconds < seconds_in_unit(course, hours)[:, None]
     kept = np.stack(written, axis=2) & (measured & inside)[:, :, None]
-    return Sheet(seconds, seconds + _lag(chance[:, :, 1]), values, WEIGHT_ITEMS, kept)
+    return Sheet(seconds, seconds + charted_after(chance[:, :, 1]), values, WEIGHT_ITEMS, kept)

@@ -126,7 +126,8 @@ def simulate_course(streams: Generators, first: int) -> Course:
     times = _times(normal, uniform, exists, admission, icu_death, final)
     age, anchor_age, anchor_year = _ages(uniform, dies, times["admitted"])
     death_date = _death_dates(uniform, dies, times, last_stay)
-    stays, wide = exists.shape, {}
+    stays = exists.shape
+    wide: dict[str, NDArray[Any]] = {}
     wide["subject"] = first + np.broadcast_to(np.arange(stays[0])[:, None], stays)
     wide["number"] = np.broadcast_to(np.arange(MAX_STAYS), stays)
     for name, column in {
@@ -152,13 +153,16 @@ def simulate_course(streams: Generators, first: int) -> Course:
 
 def _included(stay: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
     alive = (stay["death"] < 0) | (stay["death"] - stay["entered"] >= ALIVE_HOURS * HOUR)
-    return (stay["age"] >= MIN_AGE) & (stay["left"] - stay["entered"] >= MIN_LOS_HOURS * HOUR) & alive
+    long = stay["left"] - stay["entered"] >= MIN_LOS_HOURS * HOUR
+    included: NDArray[np.bool_] = (stay["age"] >= MIN_AGE) & long & alive
+    return included
 
 
 def _severity(normal: Pieces) -> NDArray[np.float32]:
     """A subject's stays share a third of the variance of their severity."""
     share = np.float32(1 / 3)
-    return np.sqrt(share) * normal["factors"][:, :1] + np.sqrt(1 - share) * normal["severity"]
+    severity: NDArray[np.float32] = np.sqrt(share) * normal["factors"][:, :1] + np.sqrt(1 - share) * normal["severity"]
+    return severity
 
 
 def _male_share(dies: NDArray[np.bool_]) -> NDArray[np.float64]:

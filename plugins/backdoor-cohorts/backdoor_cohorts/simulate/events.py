@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from backdoor_cohorts.simulate import chart, labs, levels, output
+from backdoor_cohorts.simulate.catalogs import read_rows
 from backdoor_cohorts.simulate.course import Course
-from backdoor_cohorts.simulate.sheets import Rows, Sheet, rows_of
+from backdoor_cohorts.simulate.schemas import TEXT
+from backdoor_cohorts.simulate.sheets import Rows, rows_of
 from backdoor_cohorts.simulate.streams import Generators, draw
 from backdoor_cohorts.simulate.tables import (
-    TEXT,
     Tables,
     chosen,
     moments,
@@ -46,10 +45,8 @@ LAB_ID_STRIDE = 1 << 16
 """Ids that each stay has for its laboratory rows."""
 
 
-@cache
-def _items() -> list[dict[str, str]]:
-    text = files(__package__).joinpath("items.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+def _items() -> tuple[dict[str, str], ...]:
+    return read_rows("items")
 
 
 @cache
@@ -57,10 +54,9 @@ def _units() -> dict[int, str]:
     return {int(row["itemid"]): row["unit"] for row in _items() if row["unit"]}
 
 
-def write_dictionaries(tables: Tables) -> None:
-    """Append the items of the hospital to d_items and d_labitems."""
+def write_dictionaries(tables: Tables, *, events: bool) -> None:
+    """Append the items of the hospital to d_items and d_labitems, those of the order tables only with `events`."""
     lab = [row for row in _items() if row["table"] == "labevents"]
-    other = [row for row in _items() if row["table"] != "labevents"]
     tables.append(
         "hosp/d_labitems",
         {
@@ -70,12 +66,16 @@ def write_dictionaries(tables: Tables) -> None:
             "category": [row["category"] for row in lab],
         },
     )
+    other = [{**row, "abbreviation": row["label"]} for row in _items() if row["table"] != "labevents"]
+    if events:
+        other += [{**row, "table": "procedureevents", "unit": "None"} for row in read_rows("procedures")]
+        other += [{**row, "table": "ingredientevents", "category": "Ingredients"} for row in read_rows("ingredients")]
     tables.append(
         "icu/d_items",
         {
             "itemid": [int(row["itemid"]) for row in other],
             "label": [row["label"] for row in other],
-            "abbreviation": [row["label"] for row in other],
+            "abbreviation": [row.get("abbreviation", row["label"]) for row in other],
             "linksto": [row["table"] for row in other],
             "category": [row["category"] for row in other],
             "unitname": [row["unit"] or None for row in other],
@@ -83,10 +83,13 @@ def write_dictionaries(tables: Tables) -> None:
     )
 
 
-def write_events(tables: Tables, streams: Generators, course: Course, hours: int) -> None:
-    """Draw and append everything that is measured in the stays. `streams` are those of the course's subjects, in order.
+def write_events(
+    tables: Tables, streams: Generators, course: Course, hours: int, until: int
+) -> tuple[levels.Levels, chart.Support]:
+    """Draw what is measured in the stays, and append what of it is from before hour `until`.
 
-    Every stay takes the same number of draws, so a subject may be cut short without a change to its earlier stays.
+    `streams` are those of the course's subjects, in order. Every stay takes the same number of draws, so a subject
+    may be cut short without a change to its earlier stays. Gives what the orders depend on.
     """
     _, stays = np.unique(course.subject, return_counts=True)
     normals = {**levels.NORMALS, **chart.normals(hours), **output.normals(hours), **labs.normals(hours)}
@@ -94,18 +97,22 @@ def write_events(tables: Tables, streams: Generators, course: Course, hours: int
     normal, uniform = draw(streams, stays.tolist(), normals, uniforms)
     level = levels.simulate_levels(course, normal)
     support = chart.simulate_support(course, level, uniform)
-    _write_chart(tables, course, chart.hourly_sheet(course, level, support, normal, uniform, hours))
-    _write_chart(tables, course, chart.four_hourly_sheet(course, level, support, normal, uniform, hours))
-    _write_chart(tables, course, chart.weight_sheet(course, level, normal, uniform, hours))
-    _write_output(tables, course, output.output_sheet(course, level, normal, uniform, hours))
+    for sheet in (
+        chart.hourly_sheet(course, level, support, normal, uniform, hours),
+        chart.four_hourly_sheet(course, level, support, normal, uniform, hours),
+        chart.weight_sheet(course, level, normal, uniform, hours),
+    ):
+        _write_chart(tables, course, rows_of(sheet, course, until))
+    _write_output(tables, course, rows_of(output.output_sheet(course, level, normal, uniform, hours), course, until))
     first_id = 0
     for order in labs.ORDERS:
-        _write_labs(tables, course, labs.lab_sheet(order, course, level, normal, uniform, hours), first_id)
+        sheet = labs.lab_sheet(order, course, level, normal, uniform, hours)
+        _write_labs(tables, course, rows_of(sheet, course, until), first_id)
         first_id += order.slots(hours) * len(order.tests)
+    return level, support
 
 
-def _write_chart(tables: Tables, course: Course, sheet: Sheet) -> None:
-    rows = rows_of(sheet, course)
+def _write_chart(tables: Tables, course: Course, rows: Rows) -> None:
     tables.append(
         "icu/chartevents",
         {
@@ -139,8 +146,7 @@ def _chart_texts(rows: Rows) -> pa.Array:
     return texts
 
 
-def _write_output(tables: Tables, course: Course, sheet: Sheet) -> None:
-    rows = rows_of(sheet, course)
+def _write_output(tables: Tables, course: Course, rows: Rows) -> None:
     tables.append(
         "icu/outputevents",
         {
@@ -156,8 +162,7 @@ def _write_output(tables: Tables, course: Course, sheet: Sheet) -> None:
     )
 
 
-def _write_labs(tables: Tables, course: Course, sheet: Sheet, first_id: int) -> None:
-    rows = rows_of(sheet, course)
+def _write_labs(tables: Tables, course: Course, rows: Rows, first_id: int) -> None:
     number = (8 * course.subject + course.number)[rows.stay] * LAB_ID_STRIDE + first_id
     specimen = number + rows.slot
     # As in MIMIC-IV, some specimens are not linked to the admission.

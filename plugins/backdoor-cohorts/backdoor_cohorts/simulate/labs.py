@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from backdoor_cohorts.simulate.course import DAY, HOUR, Course
 from backdoor_cohorts.simulate.levels import INDEX, VARIABLES, Levels, relative_noise
 from backdoor_cohorts.simulate.marginals import marginals
-from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit
+from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit, stored_after
 from backdoor_cohorts.simulate.streams import Pieces
 
 
@@ -134,7 +134,7 @@ def lab_sheet(order: Order, course: Course, levels: Levels, normal: Pieces, unif
     ordered = chance >= 1 - part
     ordered[:, 1] = True  # the first draw in the ICU has every test
     kept = inside[:, :, None] & ordered & (measured[:, None, :] | late[:, :, None])
-    lag = (900 + 5400 * np.square(moments[:, :, 1])).astype(np.int64)
+    lag = stored_after(moments[:, :, 1], 55, 0.5)
     return Sheet(seconds, seconds + lag // 60 * 60, values, order.items, kept)
 
 
@@ -144,7 +144,8 @@ def _around(order: Order, levels: Levels, name: str, noise: NDArray[np.float32])
     if VARIABLES[INDEX[name]].shape == "normal":
         return level + np.float32(marginal.within_sd) * noise
     sigma = np.float32(relative_noise(marginal))
-    return level * np.exp(sigma * noise - sigma * sigma / 2)
+    around: NDArray[np.float32] = level * np.exp(sigma * noise - sigma * sigma / 2)
+    return around
 
 
 def _draw_times(

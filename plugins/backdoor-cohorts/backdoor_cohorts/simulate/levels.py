@@ -167,7 +167,8 @@ def _of_measured(standard: NDArray[np.float32], correlation: float, bound: NDArr
     """
     hazard = np.exp(-bound * bound / 2) / np.sqrt(2 * np.pi) / ndtr(-bound)
     variance = 1 - correlation**2 * hazard * (hazard - bound)
-    return (standard - correlation * hazard) / np.sqrt(variance)
+    moved: NDArray[np.float64] = (standard - correlation * hazard) / np.sqrt(variance)
+    return moved
 
 
 def _mix(subject: NDArray[np.float32], stay: NDArray[np.float32], share: np.float32) -> NDArray[np.float32]:

@@ -26,7 +26,8 @@ class Marginal:
     def of(self, figure: str, died: NDArray[np.bool_]) -> NDArray[np.float64]:
         """(N,) the figure ``mean``, ``sd``, ``median`` or ``missing`` that goes with each stay's outcome."""
         survived_value, died_value = getattr(self, figure)
-        return np.where(died, died_value, survived_value)
+        values: NDArray[np.float64] = np.where(died, died_value, survived_value)
+        return values
 
 
 @cache

@@ -7,7 +7,7 @@ import numpy as np
 from backdoor_cohorts.simulate.course import HOUR, Course
 from backdoor_cohorts.simulate.levels import INDEX, Levels
 from backdoor_cohorts.simulate.marginals import marginals
-from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit
+from backdoor_cohorts.simulate.sheets import Sheet, put_errors, seconds_in_unit, stored_after
 from backdoor_cohorts.simulate.streams import Pieces, autoregressive
 
 FOLEY_ITEM, VOID_ITEM, IRRIGANT_ITEM = 226559, 226560, 227488
@@ -56,5 +56,5 @@ def output_sheet(course: Course, levels: Levels, normal: Pieces, uniform: Pieces
     kept = np.stack([recorded, recorded & irrigated], axis=2)
     items = np.empty((len(course), 1, 2), np.int64)
     items[:, :, 0], items[:, :, 1] = np.where(catheter, FOLEY_ITEM, VOID_ITEM), IRRIGANT_ITEM
-    stored = seconds + (120 + 3000 * np.square(chance[:, :, 1])).astype(np.int64)
+    stored = seconds + stored_after(chance[:, :, 1], 12, 1.0)
     return Sheet(seconds, stored, values, items, kept)

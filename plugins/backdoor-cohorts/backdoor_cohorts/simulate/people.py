@@ -65,7 +65,7 @@ def write_people(tables: Tables, course: Course) -> None:
 def _patients(course: Course) -> dict[str, Any]:
     return {
         "subject_id": course.subject_id,
-        "gender": chosen(("M", "F"), course.female),
+        "gender": chosen(("M", "F"), course.female.astype(np.int64)),
         "anchor_age": course.anchor_age,
         "anchor_year": course.anchor_year,
         "anchor_year_group": chosen(YEAR_GROUPS, course.subject % len(YEAR_GROUPS)),
@@ -99,8 +99,13 @@ def _admissions(course: Course) -> dict[str, Any]:
     }
 
 
+def care_unit(course: Course) -> NDArray[np.int64]:
+    """(N,) the care unit of each stay, by its number in `CARE_UNITS`."""
+    return _pick_by_outcome(course.luck[:, LUCK.index("unit")], UNIT_SHARES, course.died)
+
+
 def _stays(course: Course) -> dict[str, Any]:
-    unit = chosen(CARE_UNITS, _pick_by_outcome(course.luck[:, LUCK.index("unit")], UNIT_SHARES, course.died))
+    unit = chosen(CARE_UNITS, care_unit(course))
     return {
         "subject_id": course.subject_id,
         "hadm_id": course.hadm_id,

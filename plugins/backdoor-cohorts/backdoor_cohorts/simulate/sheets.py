@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from backdoor_cohorts.simulate.course import HOUR, Course
 
@@ -47,10 +48,10 @@ class Rows:
     items: NDArray[np.int64]
 
 
-def rows_of(sheet: Sheet, course: Course) -> Rows:
-    """The kept cells as rows."""
+def rows_of(sheet: Sheet, course: Course, until: int) -> Rows:
+    """The kept cells from before hour `until` of the stay, as rows."""
     _, times, channels = sheet.kept.shape
-    flat = np.flatnonzero(sheet.kept)
+    flat = np.flatnonzero(sheet.kept & (sheet.seconds < until * HOUR)[:, :, None])
     moment = flat // channels
     stay = moment // times
     entered = course.entered[stay]
@@ -61,15 +62,26 @@ def rows_of(sheet: Sheet, course: Course) -> Rows:
         seconds=entered + sheet.seconds.ravel()[moment],
         stored=entered + sheet.stored.ravel()[moment],
         # Rounded again: 98.6 as a 32-bit number is 98.5999985.
-        values=np.round(sheet.values.ravel()[flat].astype(np.float64), 2),
+        values=np.asarray(np.round(sheet.values.ravel()[flat].astype(np.float64), 2), np.float64),
         items=np.broadcast_to(sheet.items, sheet.kept.shape).ravel()[flat],
     )
 
 
+def end_of_stay(course: Course) -> NDArray[np.int64]:
+    """(N,) when the stay ends or the patient dies in it, in seconds since `course.EPOCH`."""
+    return np.where(course.death >= 0, np.minimum(course.left, course.death), course.left)
+
+
 def seconds_in_unit(course: Course, hours: int) -> NDArray[np.int64]:
     """(N,) how long after ICU admission a stay has measurements: until it ends, the patient dies, or `hours`."""
-    until = np.where(course.death >= 0, np.minimum(course.left, course.death), course.left)
-    return np.minimum(until - course.entered, hours * HOUR)
+    seconds: NDArray[np.int64] = np.minimum(end_of_stay(course) - course.entered, hours * HOUR)
+    return seconds
+
+
+def stored_after(chance: NDArray[np.float32], median_minutes: float, sigma: float) -> NDArray[np.int64]:
+    """Seconds until a measurement is stored: lognormal, from uniforms."""
+    seconds: NDArray[np.int64] = (60 * median_minutes * np.exp(np.float32(sigma) * ndtri(chance))).astype(np.int64)
+    return seconds
 
 
 def variance_of_mean(lag1: float, count: int) -> float:

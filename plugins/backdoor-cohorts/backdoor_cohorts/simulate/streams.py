@@ -2,12 +2,13 @@
 
 A subject's stream depends on the seed and the subject's number alone, so the first subjects of a hospital
 are the same however many stays are asked for, and in whatever blocks they are computed. A subject first
-draws one `HEADER` (its whole course) and then, per stay, the same number of normals and uniforms.
+draws its whole course and then, per stay, the same number of normals and uniforms. What is ordered for a
+subject comes from a second stream, so that the measurements do not depend on whether orders are simulated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 Generators = Sequence[np.random.Generator]
 
 
-def open_streams(seed: int, first: int, count: int) -> list[np.random.Generator]:
-    """Fresh generators of the subjects ``first`` to ``first + count - 1``."""
+def open_streams(seed: int, subjects: Iterable[int], *branch: int) -> list[np.random.Generator]:
+    """Fresh generators of the given subjects; each `branch` of a subject is a stream of its own."""
     return [
-        np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(subject,))))
-        for subject in range(first, first + count)
+        np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(subject, *branch))))
+        for subject in subjects
     ]
 
 

@@ -14,114 +14,34 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from backdoor_cohorts.simulate.course import EPOCH
-
-INTEGER, REAL, TEXT, TIME, DATE = pa.int64(), pa.float64(), pa.string(), pa.timestamp("us"), pa.date32()
-_IDS = {"subject_id": INTEGER, "hadm_id": INTEGER, "stay_id": INTEGER}
-
-SCHEMAS: Mapping[str, Mapping[str, pa.DataType]] = {
-    "hosp/patients": {
-        "subject_id": INTEGER,
-        "gender": TEXT,
-        "anchor_age": INTEGER,
-        "anchor_year": INTEGER,
-        "anchor_year_group": TEXT,
-        "dod": DATE,
-    },
-    "hosp/admissions": {
-        "subject_id": INTEGER,
-        "hadm_id": INTEGER,
-        "admittime": TIME,
-        "dischtime": TIME,
-        "deathtime": TIME,
-        "admission_type": TEXT,
-        "admit_provider_id": TEXT,
-        "admission_location": TEXT,
-        "discharge_location": TEXT,
-        "insurance": TEXT,
-        "language": TEXT,
-        "marital_status": TEXT,
-        "race": TEXT,
-        "edregtime": TIME,
-        "edouttime": TIME,
-        "hospital_expire_flag": INTEGER,
-    },
-    "hosp/labevents": {
-        "labevent_id": INTEGER,
-        "subject_id": INTEGER,
-        "hadm_id": INTEGER,
-        "specimen_id": INTEGER,
-        "itemid": INTEGER,
-        "order_provider_id": TEXT,
-        "charttime": TIME,
-        "storetime": TIME,
-        "value": TEXT,
-        "valuenum": REAL,
-        "valueuom": TEXT,
-        "ref_range_lower": REAL,
-        "ref_range_upper": REAL,
-        "flag": TEXT,
-        "priority": TEXT,
-        "comments": TEXT,
-    },
-    "icu/icustays": {
-        **_IDS,
-        "first_careunit": TEXT,
-        "last_careunit": TEXT,
-        "intime": TIME,
-        "outtime": TIME,
-        "los": REAL,
-    },
-    "icu/chartevents": {
-        **_IDS,
-        "caregiver_id": INTEGER,
-        "charttime": TIME,
-        "storetime": TIME,
-        "itemid": INTEGER,
-        "value": TEXT,
-        "valuenum": REAL,
-        "valueuom": TEXT,
-        "warning": INTEGER,
-    },
-    "icu/outputevents": {
-        **_IDS,
-        "caregiver_id": INTEGER,
-        "charttime": TIME,
-        "storetime": TIME,
-        "itemid": INTEGER,
-        "value": REAL,
-        "valueuom": TEXT,
-    },
-    "icu/d_items": {
-        "itemid": INTEGER,
-        "label": TEXT,
-        "abbreviation": TEXT,
-        "linksto": TEXT,
-        "category": TEXT,
-        "unitname": TEXT,
-        "param_type": TEXT,
-        "lownormalvalue": REAL,
-        "highnormalvalue": REAL,
-    },
-    "hosp/d_labitems": {"itemid": INTEGER, "label": TEXT, "fluid": TEXT, "category": TEXT},
-}
+from backdoor_cohorts.simulate.schemas import BASE_SCHEMAS, DATE, SCHEMAS, TEXT
 
 # A repeated value costs nothing in a dictionary; a time hardly ever repeats.
-_ENCODED = {"charttime": False, "storetime": False, "labevent_id": False, "intime": False, "outtime": False}
+_NOT_ENCODED = {
+    *("charttime", "storetime", "starttime", "stoptime", "endtime", "intime", "outtime"),
+    *("labevent_id", "microevent_id", "micro_specimen_id", "pharmacy_id", "orderid", "linkorderid"),
+}
 
 
 class Tables:
-    """The open Parquet files of one hospital. Use as a context manager."""
+    """The open Parquet files of one hospital. Use as a context manager.
 
-    def __init__(self, out: Path) -> None:
+    Without `events` the tables of `EVENT_SCHEMAS` are left out.
+    """
+
+    def __init__(self, out: Path, *, events: bool = True) -> None:
         self._out = out
+        self._schemas = SCHEMAS if events else BASE_SCHEMAS
         self._stack = ExitStack()
         self._writers: dict[str, pq.ParquetWriter] = {}
+        self.rows = dict.fromkeys(self._schemas, 0)
+        """Rows of each table so far."""
 
     def __enter__(self) -> Self:
-        for table, columns in SCHEMAS.items():
+        for table, columns in self._schemas.items():
             path = self._out / f"{table}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            encoded = [name for name in columns if _ENCODED.get(name, True)]
+            encoded = [name for name in columns if name not in _NOT_ENCODED]
             writer = pq.ParquetWriter(
                 path, pa.schema(columns.items()), compression="snappy", use_dictionary=encoded, write_statistics=False
             )
@@ -133,7 +53,7 @@ class Tables:
 
     def append(self, table: str, columns: Mapping[str, Any]) -> None:
         """Add rows; columns of the schema that are not given are null. Raises `KeyError` for a column it lacks."""
-        schema = SCHEMAS[table]
+        schema = self._schemas[table]
         unknown = columns.keys() - schema.keys()
         if unknown:
             raise KeyError(f"{table} has no column {', '.join(sorted(unknown))}")
@@ -143,6 +63,7 @@ class Tables:
             for name, kind in schema.items()
         ]
         self._writers[table].write_table(pa.Table.from_arrays(arrays, names=list(schema)))
+        self.rows[table] += rows
 
 
 def _as_array(column: Any, kind: pa.DataType) -> pa.Array:

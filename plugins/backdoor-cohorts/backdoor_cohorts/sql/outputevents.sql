@@ -1,12 +1,11 @@
--- observations from outputevents.
-INSERT INTO observations
+-- output_rows: likewise from outputevents.
+CREATE TABLE output_rows AS
 SELECT
     s.stay_id,
-    s.subject_id,
     m.itemid,
-    DATE_DIFF('second', s.intime, o.charttime) / 3600.0 AS hours,
+    DATE_DIFF('microsecond', s.intime, o.charttime) / 3.6e9 AS hours,
     o.value,
-    CAST(NULL AS VARCHAR) AS remark
+    CAST(CASE WHEN t.visibility = 'storetime' AND o.storetime IS NULL THEN 1 ELSE 0 END AS TINYINT) AS unfiled
 FROM outputevents AS o
 INNER JOIN item_map AS m ON o.itemid = m.itemid AND m.source = 'outputevents'
 INNER JOIN stays AS s ON o.stay_id = s.stay_id
@@ -14,4 +13,5 @@ CROSS JOIN settings AS t
 WHERE
     o.value IS NOT NULL
     AND o.charttime >= s.intime
-    AND o.charttime < s.intime + t.window_hours * INTERVAL '1' HOUR;
+    AND o.charttime < s.window_end
+    AND (t.visibility = 'charttime' OR o.storetime IS NULL OR o.storetime < s.window_end);

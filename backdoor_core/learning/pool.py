@@ -1,0 +1,166 @@
+"""Fits in worker processes of one thread each: two OpenMP threads a process collapse where cores are contended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.job import Job
+from backdoor_core.learning.loop import Fit
+from backdoor_core.learning.progress import Epoch
+from backdoor_core.params import TrainParams
+
+FitGroup = Callable[[TorchModel, InputSpec, Sequence[Job], TrainParams, Callable[[], None]], list[Fit]]
+"""Fits the jobs of one task in this process, calling the last argument after each epoch."""
+
+_Weights = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A `Fit` as plain arrays: a tensor would be sent as a handle that dies with the worker."""
+
+    best: _Weights
+    last: _Weights
+    curve: tuple[Epoch, ...]
+    best_epoch: int
+
+
+class _Stopped(Exception):
+    """The parent no longer wants the result."""
+
+
+def fit_in_pool(
+    model: TorchModel,
+    spec: InputSpec,
+    jobs: Sequence[Job],
+    tasks: Sequence[Sequence[int]],
+    params: TrainParams,
+    fit_group: FitGroup,
+    workers: int,
+    on_done: Callable[[Sequence[int]], None] = lambda numbers: None,
+) -> list[Fit]:
+    """Fit the jobs of each task (numbers of jobs) in one of `workers` processes; the fits stand in the jobs' order.
+
+    The jobs' tensors are written once into a temporary file that all workers map into memory. `fit_group` must
+    be a function of a module. At the first error, or when interrupted, the workers end with their current epoch.
+    Raises `BackdoorError` where the model cannot be sent to another process, and `RuntimeError` with the jobs'
+    numbers where a worker failed or died; a `BackdoorError` of a worker stays one.
+    """
+    sent = _pickled(model)
+    context = _context()
+    stop = context.Event()
+    results: dict[int, _Result] = {}
+    with TemporaryDirectory(prefix="backdoor-") as folder:
+        path = Path(folder) / "jobs.pt"
+        torch.save([(j.inputs, j.labels, *j.validation, j.seed, j.rows) for j in jobs], path)
+        setup = (sent, spec, str(path), params.model_copy(update={"threads": 1}), fit_group, stop)
+        executor = ProcessPoolExecutor(workers, context, _set_up, setup)
+        try:
+            futures = {executor.submit(_run, tuple(task)): task for task in tasks}
+            for future in as_completed(futures):
+                results.update(zip(futures[future], _result(future, futures[future]), strict=True))
+                on_done(futures[future])
+        finally:
+            stop.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+    return [_as_fit(model, spec, results[number]) for number in range(len(jobs))]
+
+
+def _pickled(model: TorchModel) -> bytes:
+    try:
+        return pickle.dumps(model)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise BackdoorError(
+            f"model {model.name} cannot be sent to worker processes ({error}); "
+            "define its class at the top of a module, or use one worker"
+        ) from None
+
+
+def _context() -> BaseContext:
+    """Processes that share nothing by accident. A fork of this one would inherit the locks of torch's threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # The server imports torch once; each worker is a fork of it and starts at once.
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _result(future: Future[list[_Result]], task: Sequence[int]) -> list[_Result]:
+    try:
+        return future.result()
+    except BackdoorError as error:
+        raise BackdoorError(f"{_named(task)}: {error}") from error
+    except Exception as error:
+        raise RuntimeError(f"{_named(task)} failed in a worker: {type(error).__name__}: {error}") from error
+
+
+def _named(task: Sequence[int]) -> str:
+    return f"job {task[0]}" if len(task) == 1 else f"one of jobs {', '.join(map(str, task))}"
+
+
+def _as_fit(model: TorchModel, spec: InputSpec, result: _Result) -> Fit:
+    with torch.random.fork_rng():
+        network = model.build(spec)
+    network.load_state_dict(_tensors(result.best))
+    return Fit(network.eval(), _tensors(result.last), result.curve, result.best_epoch)
+
+
+def _arrays(weights: dict[str, Tensor]) -> _Weights:
+    return {name: np.asarray(tensor.detach().cpu().numpy()) for name, tensor in weights.items()}
+
+
+def _tensors(weights: _Weights) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in weights.items()}
+
+
+# ------------------------------------------------------------------------------------------------- in a worker
+@dataclass(frozen=True)
+class _Work:
+    model: TorchModel
+    spec: InputSpec
+    jobs: list[Job]
+    params: TrainParams
+    fit_group: FitGroup
+    stop: Event
+
+    def check(self) -> None:
+        """Raises `_Stopped` once the parent has given up."""
+        if self.stop.is_set():
+            raise _Stopped
+
+
+_work: _Work
+
+
+def _set_up(model: bytes, spec: InputSpec, path: str, params: TrainParams, fit_group: FitGroup, stop: Event) -> None:
+    global _work
+    # Ctrl-C reaches the whole process group; the parent decides, and says so by `stop`.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    stored = torch.load(path, mmap=True, weights_only=True)
+    jobs = [Job(x, y, (v, w), seed, rows) for x, y, v, w, seed, rows in stored]
+    _work = _Work(pickle.loads(model), spec, jobs, params, fit_group, stop)
+
+
+def _run(task: tuple[int, ...]) -> list[_Result]:
+    jobs = [_work.jobs[number] for number in task]
+    fits = _work.fit_group(_work.model, _work.spec, jobs, _work.params, _work.check)
+    return [_Result(_arrays(f.network.state_dict()), _arrays(f.last), f.curve, f.best_epoch) for f in fits]

@@ -1,0 +1,43 @@
+"""The learning curve of a fit and its best epoch so far."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from backdoor_core.params import TrainParams
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the learning curve: mean binary cross-entropy per stay, and AUPRC on the validation part."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_auprc: float
+
+
+@dataclass
+class Progress:
+    """What of a fit changes from epoch to epoch, apart from weights, optimizer and random states."""
+
+    curve: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, epoch: Epoch, score: float, network: nn.Module) -> None:
+        """Take note of a finished epoch; higher scores are better."""
+        self.curve.append(epoch)
+        if score > self.best_score or not self.best_state:
+            self.best_score, self.best_epoch = score, epoch.epoch
+            self.best_state = copy.deepcopy(network.state_dict())
+
+    def stopped(self, params: TrainParams) -> bool:
+        """Whether no further epoch is due."""
+        done = len(self.curve)
+        return done >= params.epochs or (done > 0 and done - self.best_epoch >= params.patience)
