@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backdoor_core.contracts import InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.dropout import FastDropout, Masks
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.learning.resume import fingerprint, load_progress, save_progress
 from backdoor_core.params import TrainParams
@@ -75,19 +78,17 @@ def fit(
         network = model.build(spec).to(device)
         # Its own generator: the order of stays does not depend on how many numbers the layers drew.
         order = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=device.type != "mps"
-        )
-        step = _Step(network, optimizer, params, _positive_weight(params, labels), device)
+        optimizer = Adam(network.parameters(), params.learning_rate, params.weight_decay)
+        step = _Step(network, optimizer, params, positive_weight(params, labels), device)
         progress, mark = Progress(), ""
         if resume is not None:
             mark = fingerprint(model, params, seed, train, validation)
             progress = load_progress(resume, mark, network, optimizer, order) or progress
         while not progress.stopped(params):
             number = len(progress.curve) + 1
-            _set_learning_rate(optimizer, params, number)
-            train_loss = step.epoch(inputs, labels, order)
-            loss, auprc = _validate(network, *held_out)
+            optimizer.learning_rate = learning_rate(params, number)
+            train_loss = step.epoch(inputs, labels, order, Masks(seed, number))
+            loss, auprc = validate(network, *held_out)
             epoch = Epoch(number, train_loss, loss, auprc)
             progress.add(epoch, auprc if params.monitor == "auprc" else -loss, network)
             if resume is not None:
@@ -105,32 +106,42 @@ class _Step:
     """One pass over the training part."""
 
     network: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     params: TrainParams
     pos_weight: Tensor | None
     device: torch.device
 
-    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator) -> float:
+    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator, masks: Masks) -> float:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
         shuffled = torch.randperm(len(labels), generator=order).to(inputs.device)
         mixed = self.params.precision == "bf16"
+        parameters = self.optimizer.parameters
+        quick = FastDropout(masks) if self.device.type == "cpu" else nullcontext()
         for rows in torch.split(shuffled, self.params.batch_size):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-                logits = self.network(inputs[rows])
-            loss = binary_cross_entropy_with_logits(logits.float(), labels[rows], pos_weight=self.pos_weight)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with quick, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+                logits = self.network(inputs.index_select(0, rows))
+            wanted = labels.index_select(0, rows)
+            loss = binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=self.pos_weight)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             if self.params.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.params.clip_norm)
-            self.optimizer.step()
+                _clip(gradients, self.params.clip_norm)
+            self.optimizer.step(gradients)
             # Summed on the device: to fetch each loss would wait for the GPU at every step.
             total += loss.detach().to(total.device) * len(rows)
         return float(total) / len(labels)
 
 
-def _positive_weight(params: TrainParams, labels: Tensor) -> Tensor | None:
+def _clip(gradients: tuple[Tensor, ...], limit: float) -> None:
+    """Scale the gradient to a norm of at most `limit`, in place (Pascanu et al. 2013, arXiv 1211.5063)."""
+    factor = (limit / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
+    for gradient in gradients:
+        gradient.mul_(factor)
+
+
+def positive_weight(params: TrainParams, labels: Tensor) -> Tensor | None:
+    """Weight of the positive stays in the loss; None for 1."""
     if params.pos_weight == 1.0:
         return None
     if params.pos_weight == "balanced":
@@ -139,16 +150,14 @@ def _positive_weight(params: TrainParams, labels: Tensor) -> Tensor | None:
     return torch.tensor(params.pos_weight, dtype=torch.float32, device=labels.device)
 
 
-def _set_learning_rate(optimizer: torch.optim.Optimizer, params: TrainParams, epoch: int) -> None:
+def learning_rate(params: TrainParams, epoch: int) -> float:
     """Cosine annealing by epoch (Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5), from the full rate on."""
     share = (epoch - 1) / params.epochs
-    factor = 1.0 if params.schedule == "constant" else (1 + math.cos(math.pi * share)) / 2
-    for group in optimizer.param_groups:
-        group["lr"] = params.learning_rate * factor
+    return params.learning_rate * (1.0 if params.schedule == "constant" else (1 + math.cos(math.pi * share)) / 2)
 
 
 @torch.no_grad()
-def _validate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def validate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean loss per stay, and AUPRC."""
     network.eval()
     logits = torch.cat([network(x).double() for x in torch.split(inputs, _ROWS_AT_ONCE)])

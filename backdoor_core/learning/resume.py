@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from backdoor_core.contracts import TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import replacing
+from backdoor_core.learning.adam import Adam
 from backdoor_core.learning.checkpoint import load_tensors
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.params import TrainParams
@@ -35,7 +36,7 @@ def save_progress(
     mark: str,
     progress: Progress,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     order: torch.Generator,
 ) -> None:
     """Write the state after an epoch, whole or not at all."""
@@ -56,7 +57,7 @@ def save_progress(
 
 
 def load_progress(
-    path: Path, mark: str, network: nn.Module, optimizer: torch.optim.Optimizer, order: torch.Generator
+    path: Path, mark: str, network: nn.Module, optimizer: Adam, order: torch.Generator
 ) -> Progress | None:
     """Put everything back as it was after the last finished epoch. None where there is nothing to go on from.
 

@@ -9,10 +9,10 @@ architectures that gain: convolutions, recurrence and attention are bound by ari
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,8 +22,9 @@ from torch.overrides import TorchFunctionMode
 
 from backdoor_core.contracts import InputSpec, TorchModel
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.dropout import Masks, scaled_mask
 from backdoor_core.learning.job import Job
-from backdoor_core.learning.loop import Fit, _positive_weight, _validate
+from backdoor_core.learning.loop import Fit, learning_rate, positive_weight, validate
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.params import TrainParams
 
@@ -113,8 +114,8 @@ def fit_stacked(
     number = 0
     while stack.members:
         number += 1
-        stack.optimizer.learning_rate = _learning_rate(params, number)
-        for member, train_loss in zip(stack.members, stack.epoch(), strict=True):
+        stack.optimizer.learning_rate = learning_rate(params, number)
+        for member, train_loss in zip(stack.members, stack.epoch(number), strict=True):
             member.finish_epoch(number, train_loss, params)
         on_epoch()
         stack.keep_running()
@@ -128,12 +129,9 @@ class _Member:
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             self.network = model.build(spec)
-            # Dropout draws from the global state after the weights: here each member goes on from its own copy.
-            self.dropout = torch.Generator()
-            self.dropout.set_state(torch.get_rng_state())
         self.order = torch.Generator().manual_seed(job.seed)
         self.job = job
-        weight = _positive_weight(params, job.labels)
+        weight = positive_weight(params, job.labels)
         self.pos_weight = torch.ones(()) if weight is None else weight
         self.progress = Progress()
         self.last: dict[str, Tensor] = {}
@@ -143,7 +141,7 @@ class _Member:
         return torch.split(torch.randperm(len(self.job.labels), generator=self.order), batch_size)
 
     def finish_epoch(self, number: int, train_loss: float, params: TrainParams) -> None:
-        loss, auprc = _validate(self.network, *self.job.validation)
+        loss, auprc = validate(self.network, *self.job.validation)
         epoch = Epoch(number, train_loss, loss, auprc)
         self.progress.add(epoch, auprc if params.monitor == "auprc" else -loss, self.network)
 
@@ -177,9 +175,10 @@ class _Stack:
         self.pos_weight = torch.stack([member.pos_weight for member in self.members]).unsqueeze(1)
         self.optimizer = Adam(self.weights.values(), self.params.learning_rate, self.params.weight_decay)
 
-    def epoch(self) -> list[float]:
+    def epoch(self, number: int) -> list[float]:
         """One pass over each member's training part; its mean loss per stay, as the batches were met."""
         self.members[0].network.train()
+        self.masks = [Masks(member.job.seed, number) for member in self.members]
         total = torch.zeros(len(self.members), dtype=torch.float64)
         batches = [member.shuffled(self.params.batch_size) for member in self.members]
         for rows in zip(*batches, strict=True):
@@ -191,13 +190,13 @@ class _Stack:
     def _step(self, rows: tuple[Tensor, ...], sizes: Tensor) -> Tensor:
         """One step of every member on its batch `rows`; (K,) mean losses before it."""
         x, y = self._gather(rows)
-        ragged = bool((sizes < y.shape[1]).any())
 
-        def mask(activations: Tensor, p: float) -> Tensor:
-            noise = torch.zeros_like(activations) if ragged else torch.empty_like(activations)
-            for member, kept, r in zip(self.members, noise, rows, strict=True):
-                kept[: len(r)].bernoulli_(1 - p, generator=member.dropout)
-            return noise.div_(1 - p)
+        def mask(activations: Tensor, rate: float) -> Tensor:
+            bits = np.zeros(activations.shape, dtype=np.uint16)
+            for masks, part, r in zip(self.masks, bits, rows, strict=True):
+                drawn = part[: len(r)]
+                drawn[...] = masks.draw(drawn.size).reshape(drawn.shape)
+            return scaled_mask(bits, rate)
 
         with _ModelAxis(mask):
             logits = functional_call(self.members[0].network, self.weights, (x,))
@@ -245,11 +244,6 @@ class _Stack:
                 "steps": before.steps,
             }
         )
-
-
-def _learning_rate(params: TrainParams, epoch: int) -> float:
-    share = (epoch - 1) / params.epochs
-    return params.learning_rate * (1.0 if params.schedule == "constant" else (1 + math.cos(math.pi * share)) / 2)
 
 
 def _clip_each(gradients: Sequence[Tensor], limit: float) -> None:
