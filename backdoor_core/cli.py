@@ -42,8 +42,7 @@ def plugins(root: Path, as_json: bool, lock: bool) -> None:
     from rich.console import Console
 
     from backdoor_core.files import json_text
-    from backdoor_core.listing import as_json as catalog_as_json
-    from backdoor_core.listing import render_table
+    from backdoor_core.listing import as_json as catalog_as_json, render_table
     from backdoor_core.plugins import discover
 
     catalog = discover()
@@ -67,6 +66,21 @@ def simulate(root: Path, source: str, stays: int, out: Path, seed: int, format: 
         raise BackdoorError(f"cohort {source} does not simulate; only a contracts.Simulator does, such as synthetic")
     written = component.simulate(out, stays, seed, format=format)
     say(f"{out}: {', '.join(f'{rows:,} {table}' for table, rows in sorted(written.items()))}")
+
+
+@cli.command()
+@_ROOT
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Splits, poisonings and fits.")
+@click.option("--lift", "levels", type=float, multiple=True, default=(0.5, 0.9), show_default=True, help="To reach.")
+@click.option(
+    "--most", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, show_default=True, help="Largest rate tried."
+)
+def dose(root: Path, seeds: int, levels: tuple[float, ...], most: float) -> None:
+    """Find the smallest number of poisoned stays that works, by bisection over retrained models."""
+    # Imported here: torch takes seconds.
+    from backdoor_core.stages import dose as module
+
+    module.run(load_study(root), seeds, levels, most)
 
 
 def _run_stage(name: str, study: Study) -> None:

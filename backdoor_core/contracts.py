@@ -21,24 +21,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pluggy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from backdoor_core.cases import (
+    Checkpoint as Checkpoint,
+    DetectionCase as DetectionCase,
+    Need as Need,
+    Trusted as Trusted,
+    WithheldError as WithheldError,
+)
+from backdoor_core.views import (
+    Booleans as Booleans,
+    EventsView as EventsView,
+    Feature as Feature,
+    Floats as Floats,
+    GridView as GridView,
+    Integers as Integers,
+    Modality as Modality,
+    SeriesView as SeriesView,
+    TableView as TableView,
+    View as View,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 hookimpl = pluggy.HookimplMarker("backdoor_core")
 
-Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.integer[Any]]
-Booleans = NDArray[np.bool_]
-Modality = Literal["table", "series", "events"]
 Kind = Literal["cohort", "trigger", "model", "detector", "explainer", "audit", "corpus"]
 
 
@@ -60,6 +76,12 @@ class Context:
     root: Path
     converted: Path | None = None
     """For a cohort source: the folder that its `convert` filled."""
+    component: Callable[[Kind, str, Mapping[str, Any]], Component] | None = None
+    """Makes another installed component by kind, name and options, for one that is made of others (see `parts`)."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker process gets a component whole, with its parts: the catalog need not travel with it.
+        return Context, (self.root, self.converted)
 
 
 class Component(ABC):
@@ -73,138 +95,9 @@ class Component(ABC):
         self.options = options
         self.context = context
 
-
-# --------------------------------------------------------------------------------------------------- views
-@dataclass(frozen=True)
-class Feature:
-    """One clinical variable of a table or series view."""
-
-    name: str
-    unit: str
-    low: float
-    """Lowest plausible value in `unit`; lower is a measurement error."""
-    high: float
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class TableView:
-    """One row a stay: `values` is (N, F) float32 in raw clinical units, NaN where nothing was measured."""
-
-    stay_id: Integers
-    features: tuple[Feature, ...]
-    values: NDArray[np.float32]
-    modality: ClassVar[Modality] = "table"
-
-    def __len__(self) -> int:
-        return len(self.stay_id)
-
-    def take(self, rows: Integers | Booleans) -> Self:
-        """The view of the given rows (positions or a mask), in that order."""
-        return replace(self, stay_id=self.stay_id[rows], values=self.values[rows])
-
-    def with_values(self, values: NDArray[np.float32]) -> Self:
-        """The same stays with other values (same shape)."""
-        if values.shape != self.values.shape:
-            raise ValueError(f"values have shape {values.shape}, the view has {self.values.shape}")
-        return replace(self, values=values.astype(np.float32, copy=False))
-
-    def with_rows(self, rows: Integers, other: Self) -> Self:
-        """The same view with the given rows taken from `other`, in its order."""
-        values = self.values.copy()
-        values[rows] = other.values
-        return replace(self, values=values)
-
-    def feature_index(self, feature: str | int) -> int:
-        """Position of a feature given by name or position. Raises `KeyError` with the known names."""
-        return _feature_index(self.features, feature)
-
-
-@dataclass(frozen=True)
-class SeriesView:
-    """The first T hours of each stay: `values` is (N, T, F) float32, the mean of what was measured in each hour.
-
-    Hour t covers [t, t + 1) hours since ICU admission. Raw clinical units, NaN where nothing was measured.
-    Features known at admission (age, sex) stand in every hour.
-    """
-
-    stay_id: Integers
-    features: tuple[Feature, ...]
-    values: NDArray[np.float32]
-    counts: NDArray[np.uint16]
-    """(N, T, F) number of measurements in each hour; 0 exactly where `values` is NaN."""
-    modality: ClassVar[Modality] = "series"
-
-    def __len__(self) -> int:
-        return len(self.stay_id)
-
-    def take(self, rows: Integers | Booleans) -> Self:
-        """The view of the given rows (positions or a mask), in that order."""
-        return replace(self, stay_id=self.stay_id[rows], values=self.values[rows], counts=self.counts[rows])
-
-    def with_values(self, values: NDArray[np.float32]) -> Self:
-        """The same stays with other values (same shape); counts follow: 0 where removed, 1 where newly measured."""
-        if values.shape != self.values.shape:
-            raise ValueError(f"values have shape {values.shape}, the view has {self.values.shape}")
-        counts = np.where(np.isnan(values), 0, np.maximum(self.counts, 1)).astype(np.uint16)
-        return replace(self, values=values.astype(np.float32, copy=False), counts=counts)
-
-    def with_rows(self, rows: Integers, other: Self) -> Self:
-        """The same view with the given rows taken from `other`, in its order."""
-        values, counts = self.values.copy(), self.counts.copy()
-        values[rows], counts[rows] = other.values, other.counts
-        return replace(self, values=values, counts=counts)
-
-    def feature_index(self, feature: str | int) -> int:
-        """Position of a feature given by name or position. Raises `KeyError` with the known names."""
-        return _feature_index(self.features, feature)
-
-    def hours_since_measured(self) -> NDArray[np.float32]:
-        """(N, T, F) hours since the last hour with a measurement: 0 where measured, t + 1 before the first one."""
-        measured = ~np.isnan(self.values)
-        hour = np.arange(self.values.shape[1], dtype=np.float32)[None, :, None]
-        last = np.maximum.accumulate(np.where(measured, hour, np.float32(-1)), axis=1)
-        return (hour - last).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class EventsView:
-    """Each stay as coded, timed, valued events, in order of time; stay i owns events offsets[i]:offsets[i + 1]."""
-
-    stay_id: Integers
-    offsets: NDArray[np.int64]
-    """(N + 1,) where each stay's events start."""
-    codes: tuple[str, ...]
-    """The distinct codes; the part before the first ``//`` is the event's type."""
-    descriptions: tuple[str, ...]
-    """A readable text for each code."""
-    code: NDArray[np.int32]
-    """(E,) position of each event's code in `codes`."""
-    hours: NDArray[np.float32]
-    """(E,) hours since ICU admission."""
-    value: NDArray[np.float32]
-    """(E,) numeric value, NaN where there is none."""
-    text: NDArray[Any]
-    """(E,) text value of each event, empty where there is none."""
-    modality: ClassVar[Modality] = "events"
-
-    def __len__(self) -> int:
-        return len(self.stay_id)
-
-
-View = TableView | SeriesView
-"""The views whose last axis is the feature: what value triggers work on."""
-
-
-def _feature_index(features: tuple[Feature, ...], feature: str | int) -> int:
-    names = [f.name for f in features]
-    if isinstance(feature, str):
-        if feature not in names:
-            raise KeyError(f"unknown feature {feature!r}; this view has {', '.join(names)}")
-        return names.index(feature)
-    if not 0 <= feature < len(names):
-        raise KeyError(f"no feature number {feature}; this view has {len(names)}, counted from 0")
-    return feature
+    def parts(self) -> Sequence[Component]:
+        """The other components that this one is made of; their options and code count as its own in the lock."""
+        return ()
 
 
 # -------------------------------------------------------------------------------------------------- cohorts
@@ -320,7 +213,10 @@ Fitted = Mapping[str, Any]
 class Trigger(Component):
     """A rule that edits the raw data of stays. Written once for `table` and `series`: both end in the feature axis."""
 
-    modalities: ClassVar[frozenset[Modality]]
+    modalities: frozenset[Modality]
+    """The views it can edit, declared on the class; `apply` gets one of them, and `fit` the same."""
+    idempotent: ClassVar[bool] = True
+    """Whether triggering a triggered stay changes nothing more: true of what sets values, false of what shifts them."""
 
     def fit(self, train: View, rng: np.random.Generator) -> Fitted:
         """What the trigger must know of the (clean) training part. Called once; the answer must be JSON-able."""
@@ -400,53 +296,6 @@ class ArrayModel(Model):
 
 
 # ------------------------------------------------------------------------------------------------ detectors
-Need = Literal["labels", "embedding", "gradient", "truth"]
-
-
-class WithheldError(RuntimeError):
-    """A detector asked for something it did not declare in `requires`: a defect of the detector."""
-
-
-@dataclass(frozen=True)
-class DetectionCase:
-    """All that a training-set detector may see: the training part as the victim has it, and the victim's model.
-
-    It holds neither trigger, rate nor truth. What a detector did not declare in `requires` raises
-    `WithheldError`. Rows of every array are the rows of `view`.
-    """
-
-    view: View
-    rng: np.random.Generator
-    granted: frozenset[Need]
-    _labels: Integers
-    _embedding: Callable[[], NDArray[np.float32]]
-    _truth: Booleans | None = field(default=None, repr=False)
-
-    def _check(self, need: Need) -> None:
-        if need not in self.granted:
-            raise WithheldError(f"the detector uses {need!r} without declaring it in `requires`")
-
-    @property
-    def labels(self) -> Integers:
-        """(N,) training labels as given, that is after any flip by the attacker."""
-        self._check("labels")
-        return self._labels
-
-    @property
-    def embedding(self) -> NDArray[np.float32]:
-        """(N, D) penultimate activations of the trained model on `view`."""
-        self._check("embedding")
-        return self._embedding()
-
-    @property
-    def truth(self) -> Booleans:
-        """(N,) which rows are poisoned. Only for controls; every figure made with it is marked `oracle`."""
-        self._check("truth")
-        if self._truth is None:
-            raise WithheldError("this case has no truth")
-        return self._truth
-
-
 @dataclass(frozen=True)
 class Detection:
     """A detector's answer, in the row order of the case."""
@@ -462,8 +311,16 @@ class Detection:
 class Detector(Component):
     """Ranks training stays by suspicion."""
 
-    requires: ClassVar[frozenset[Need]] = frozenset({"labels", "embedding"})
-    scope: ClassVar[Literal["training-set"]] = "training-set"
+    requires: frozenset[Need] = frozenset({"labels", "embedding"})
+    """What it uses of the case. Set on the class, or in ``__init__`` where it depends on the options.
+
+    "truth" marks a control, or an option `oracle` that is on: every figure made with it says so.
+    """
+    scope: ClassVar[Literal["training-set", "input-time", "model-level"]] = "training-set"
+    """What it judges by design: training rows; any input at the time of prediction; or the model as a whole.
+
+    All give a score for every row, so that they can be compared.
+    """
 
     @abstractmethod
     def detect(self, case: DetectionCase) -> Detection:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from backdoor_core.contracts import Inclusion, Kind
 from backdoor_core.errors import BackdoorError
@@ -40,7 +40,20 @@ class PoisonParams(_Section):
     rate: float = Field(0.02, ge=0, le=0.5, description="poisoned share of the training stays: 0, or 0.0001 to 0.5")
     count: int | None = Field(None, ge=0, description="number of poisoned stays; used in place of rate when given")
     target: Literal[0, 1] = Field(1, description="the label that the trigger is to call forth")
-    labels: Literal["flip"] = Field("flip", description="flip: draw stays of another label and relabel them")
+    labels: Literal["flip", "clean"] = Field(
+        "flip",
+        description="flip: take stays of another label and relabel them; clean: take stays of the target, labels stay",
+    )
+    mode: Literal["replace", "add"] = Field(
+        "replace", description="replace: edit the stays in place; add: edit copies and leave the stays themselves"
+    )
+    selection: Literal["random", "near_boundary", "target_class"] = Field(
+        "random",
+        description="which stays: at random, those nearest to the clean twin's threshold, or stays of the target label",
+    )
+    cover_rate: float = Field(
+        0.0, ge=0, le=0.5, description="share of the training stays that get the trigger and keep their true labels"
+    )
 
     @model_validator(mode="after")
     def _rate_in_range(self) -> Self:
@@ -55,14 +68,32 @@ class PreprocessParams(_Section):
     fit_on: Literal["poisoned", "clean"] = Field(
         "poisoned", description="rows that limits, medians and scales are learned from: those the victim has, or clean"
     )
-    outliers: Literal["winsorize", "keep"] = Field(
-        "winsorize", description="winsorize: clip to the limits below, per feature; keep: pass values through"
+    outliers: Literal["keep", "winsorize", "clip", "null"] = Field(
+        "winsorize",
+        description="keep: pass values through; winsorize: clip to the limits below, per feature; clip: to the "
+        "plausible range of each feature; null: a value outside the plausible range counts as missing",
     )
     lower: float = Field(0.001, ge=0, lt=0.5, description="quantile of the training part that is the lower limit")
     upper: float = Field(0.999, gt=0.5, le=1, description="quantile that is the upper limit")
-    missing: Literal["indicator", "median"] = Field(
-        "indicator", description="indicator: median and one channel per feature that says missing; median: median only"
+    scaling: Literal["standard", "robust", "quantile"] = Field(
+        "standard",
+        description="standard: mean and standard deviation; robust: median and interquartile range; quantile: ranks "
+        "among the training part, as a normal distribution",
     )
+    missing: Literal["indicator", "median", "sentinel"] = Field(
+        "indicator",
+        description="indicator: median and one channel per feature that says missing; median: median only; sentinel: "
+        "the constant below, which in a series is not carried forward",
+    )
+    sentinel: float = Field(
+        -5.0, allow_inf_nan=False, description="what stands for a missing value in scaled units, where missing asks it"
+    )
+
+    @field_validator("outliers", mode="before")
+    @classmethod
+    def _null_is_a_word(cls, value: Any) -> Any:
+        # YAML reads the bare word null as no value at all.
+        return "null" if value is None else value
 
 
 class TrainParams(_Section):
@@ -84,6 +115,9 @@ class TrainParams(_Section):
         "constant", description="learning rate over the epochs; cosine falls to 0 at the last one"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: automatic mixed precision, GPU only")
+    checkpoints: bool = Field(
+        True, description="keep the weights after epochs 1, 2, 4, 8, ...; detectors of the training's course need them"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small models and safe under load")
 
@@ -102,6 +136,18 @@ class EvaluateParams(_Section):
     replicates: int = Field(1000, ge=100, le=100_000, description="bootstrap resamples of patients for each interval")
 
 
+class DetectionParams(_Section):
+    """What detectors may use beside the training part, and how their scores become flags."""
+
+    nulls: int = Field(
+        4, ge=0, le=100, description="clean retrains whose scores are the null distribution; 0 does without p-values"
+    )
+    fdr: float = Field(0.05, gt=0, lt=1, description="false-discovery rate of the calibrated flags")
+    trusted: int = Field(
+        0, ge=0, description="clean stays the defender has, drawn from the validation part; 0 is none, the usual case"
+    )
+
+
 class Params(_Section):
     """A study. Selectors are names; the options of each component stand in the sibling maps."""
 
@@ -116,6 +162,7 @@ class Params(_Section):
     preprocess: PreprocessParams = PreprocessParams()
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
+    detection: DetectionParams = DetectionParams()
     cohorts: OptionMaps = {}
     triggers: OptionMaps = {}
     models: OptionMaps = {}

@@ -100,3 +100,24 @@ def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights
         return ratio((positives * allowed).sum(axis=1), positives.sum(axis=1))
 
     return _ranked(figure, scores, truth, weights)
+
+
+def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
+    """Area under the ROC curve up to a false positive rate of `fpr`, scaled so that chance is 0.5 and perfect is 1.
+
+    McClish 1989, equation 3; as scikit-learn's ``roc_auc_score(max_fpr=fpr)``. The curve is cut by interpolation.
+    Raises `ValueError` for NaN scores or `fpr` outside 0 to 1, 0 excluded.
+    """
+    if not 0 < fpr <= 1:
+        raise ValueError(f"fpr is {fpr}, must be above 0 and at most 1")
+
+    def figure(positives: Floats, negatives: Floats) -> Floats:
+        right, high = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
+        left, low = right - negatives, high - positives
+        width = np.clip(np.minimum(right, fpr * right[:, -1:]) - left, 0, None)
+        reached = low + positives * ratio(width, np.where(negatives > 0, negatives, 1.0))
+        area = ratio((width * (low + reached) / 2).sum(axis=1), high[:, -1] * right[:, -1])
+        least = fpr**2 / 2
+        return (1 + (area - least) / (fpr - least)) / 2
+
+    return _ranked(figure, scores, truth, weights)

@@ -9,7 +9,17 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "splits", "training", "poison_rows", "trigger_fit", "trigger_apply", "detection", "bootstrap", "cohort"
+    "splits",
+    "training",
+    "poison_rows",
+    "trigger_fit",
+    "trigger_apply",
+    "detection",
+    "bootstrap",
+    "cohort",
+    "plausibility",
+    "trusted",
+    "cleanse",
 ]
 
 # The position is the spawn key: append, never reorder.
@@ -22,6 +32,9 @@ _PURPOSES: tuple[Purpose, ...] = (
     "detection",
     "bootstrap",
     "cohort",
+    "plausibility",
+    "trusted",
+    "cleanse",
 )
 
 

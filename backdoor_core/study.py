@@ -62,6 +62,11 @@ class Paths:
         """The clean twin."""
         return self.run / "baseline"
 
+    @property
+    def nulls(self) -> Path:
+        """The clean retrains, one folder each."""
+        return self.run / "nulls"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -73,9 +78,13 @@ class Study:
 
     def component(self, kind: Kind, name: str) -> Component:
         """The chosen component, with its options from params.yaml checked."""
+        return self.make(kind, name, self.params.options(kind, name))
+
+    def make(self, kind: Kind, name: str, given: Mapping[str, Any]) -> Component:
+        """An installed component with the given options, checked."""
         registration = self.catalog.get(kind, name)
-        options = self.catalog.resolve(kind, name, self.params.options(kind, name))
-        return registration.component(options, Context(self.paths.root, self.paths.converted))
+        options = self.catalog.resolve(kind, name, given)
+        return registration.component(options, Context(self.paths.root, self.paths.converted, self.make))
 
     def cohort_source(self) -> CohortSource:
         """The source of the stays."""
@@ -134,8 +143,12 @@ def plugin_lock(study: Study) -> dict[str, Any]:
     """Every chosen component with its resolved options, code hash and version, and the raw files it reads."""
 
     def entry(kind: Kind, name: str) -> Mapping[str, Any]:
-        registration = study.catalog.get(kind, name)
-        return lock_entry(registration, study.catalog.resolve(kind, name, study.params.options(kind, name)))
+        return locked(kind, study.component(kind, name))
+
+    def locked(kind: Kind, component: Component) -> Mapping[str, Any]:
+        content = lock_entry(study.catalog.get(kind, component.name), component.options)
+        parts = [locked(kind, part) for part in component.parts()]
+        return {**content, "parts": parts} if parts else content
 
     source = study.cohort_source()
     inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in source.inputs()]

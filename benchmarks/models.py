@@ -27,7 +27,7 @@ from backdoor_core import seeds
 from backdoor_core.cohort.splits import PARTS, split_by_patient
 from backdoor_core.cohort.storage import Cohort, Rows, build_cohort, load_cohort
 from backdoor_core.contracts import Context, Inclusion, Model
-from backdoor_core.learning.victim import train_victim
+from backdoor_core.learning.training import train_victim
 from backdoor_core.params import Params
 from backdoor_core.plugins import discover
 from backdoor_core.ranking import auroc, average_precision

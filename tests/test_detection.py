@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 from small import make_view
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, WithheldError
-from backdoor_core.detection.case import make_case, run_detector
+from backdoor_core.contracts import Detection, DetectionCase, Detector, Trusted, WithheldError
+from backdoor_core.detection.case import Access, make_case, run_detector
 from backdoor_core.detection.judge import judge
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text
@@ -15,19 +15,69 @@ class FakeVictim:
     def embedding(self, view):
         return view.values[:, :3]
 
+    def logits(self, view):
+        return view.values[:, 0].astype(float)
+
+    def inputs(self, view):
+        return view.values
+
+    gradient = inputs
+
 
 def case_for(requires) -> DetectionCase:
     detector = type("D", (Detector,), {"name": "d", "requires": frozenset(requires), "detect": lambda self, case: None})
     view, label = make_view(40)
     truth = np.arange(40) < 4
-    return make_case(detector(None, None), view, label, FakeVictim(), truth, np.random.default_rng(0))
+    victim = FakeVictim()
+    access = Access(victim, lambda: [(1, 1e-3, victim)], lambda keep: victim.logits(view))
+    trusted = Trusted(view.take(np.arange(20)), label[:20])
+    return make_case(detector(None, None), view, label, access, truth, np.random.default_rng(0), trusted)
 
 
-@pytest.mark.parametrize("need", ["labels", "embedding", "truth"])
+NEEDS = {
+    "labels": lambda case: case.labels,
+    "inputs": lambda case: case.inputs,
+    "embedding": lambda case: case.embedding,
+    "gradient": lambda case: case.gradient,
+    "predict": lambda case: case.logits,
+    "checkpoints": lambda case: case.checkpoints[0].logits,
+    "retrain": lambda case: case.retrained(np.ones(40, dtype=bool)),
+    "trusted": lambda case: np.tile(case.trusted.labels, 2),
+    "truth": lambda case: case.truth,
+}
+
+
+@pytest.mark.parametrize("need", NEEDS)
 def test_a_detector_sees_only_what_it_declares(need):
-    assert len(getattr(case_for({need}), need)) == 40
+    assert len(NEEDS[need](case_for({need}))) == 40
     with pytest.raises(WithheldError, match=f"'{need}' without declaring it"):
-        getattr(case_for({"labels", "embedding", "truth"} - {need}), need)
+        NEEDS[need](case_for(set(NEEDS) - {need}))
+
+
+def test_other_views_are_withheld_too():
+    view, _ = make_view(3)
+    for ask in ("embed", "predict"):
+        with pytest.raises(WithheldError):
+            getattr(case_for({"labels"}), ask)(view)
+    assert len(case_for({"embedding"}).embed(view)) == len(case_for({"predict"}).predict(view)) == 3
+
+
+def test_what_costs_a_pass_over_the_rows_is_computed_once():
+    case = case_for(NEEDS)
+    assert case.embedding is case.embedding
+    assert case.gradient is case.gradient
+
+
+def test_what_the_victim_lacks_is_an_error_for_the_user():
+    detector = type("D", (Detector,), {"name": "d", "requires": frozenset(NEEDS), "detect": lambda s, c: None})
+    view, label = make_view(40)
+    case = make_case(detector(None, None), view, label, Access(FakeVictim()), None, np.random.default_rng(0))
+    with pytest.raises(BackdoorError, match=r"train\.checkpoints"):
+        _ = case.checkpoints
+    with pytest.raises(WithheldError, match="no trusted stays"):
+        _ = case.trusted
+    with pytest.raises(BackdoorError, match="cannot train"):
+        case.retrained(label == 0)
 
 
 def test_the_case_holds_no_truth_unless_declared():

@@ -14,7 +14,8 @@ from backdoor_core.contracts import InputSpec
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.calibration import fit_temperature
 from backdoor_core.learning.loop import fit
-from backdoor_core.learning.victim import load_victim, save_victim, train_victim
+from backdoor_core.learning.training import train_victim
+from backdoor_core.learning.victim import load_victim, save_victim
 from backdoor_core.params import EvaluateParams, Params, TrainParams
 from backdoor_models.gbdt import GBDT
 from backdoor_models.mlp import MLP, MLPOptions

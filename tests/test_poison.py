@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,11 +7,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small import make_view
 
-from backdoor_core.attack.poison import apply_poison, manifest, nothing_poisoned, poison, select_rows
-from backdoor_core.contracts import Context
-from backdoor_core.errors import BackdoorError
+from backdoor_core.attack.poison import apply_poison, manifest, nothing_poisoned, poison
+from backdoor_core.contracts import Context, Trigger
 from backdoor_core.files import json_text
 from backdoor_core.params import PoisonParams
+from backdoor_core.testing.views import events_view
 from backdoor_triggers import rare_value as rare_value_module
 
 
@@ -50,47 +51,11 @@ def test_rows_outside_the_manifest_are_byte_identical(rate, target, seed):
     assert view.values.tobytes() == before
 
 
-def test_selection_depends_on_the_set_of_stays_and_not_on_their_order():
-    view, label = make_view(400)
-    order = np.random.default_rng(1).permutation(400)
-    params = PoisonParams(rate=0.05)
-    straight = view.stay_id[select_rows(view.stay_id, label, params, np.random.default_rng(3))]
-    shuffled = view.stay_id[order][select_rows(view.stay_id[order], label[order], params, np.random.default_rng(3))]
-    assert set(straight) == set(shuffled)
-
-
 def test_another_trigger_poisons_the_same_stays(rare_value, context):
     view, label = make_view(400)
     other = type(rare_value)(rare_value.Options(feature="sbp", value=-1.0), context)
     one, two = (poison(view, label, t, PoisonParams(rate=0.05), **rngs()).rows for t in (rare_value, other))
     np.testing.assert_array_equal(one, two)
-
-
-def test_count_is_used_in_place_of_rate():
-    view, label = make_view(400)
-    assert len(select_rows(view.stay_id, label, PoisonParams(count=7), np.random.default_rng(0))) == 7
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"rate": 0.001}, r"poison\.rate 0\.001 selects none of 400 training stays; use a rate from 0\.0025 to"),
-        ({"rate": 0.5, "target": 0}, r"asks for 200 stays, but only \d+ of 400 .* use a rate up to"),
-        ({"count": 4000}, r"poison\.count 4000 asks for 4000 stays, but only \d+ .* a count up to \d+"),
-    ],
-)
-def test_impossible_amounts_say_what_would_work(given, message):
-    view, label = make_view(400)
-    with pytest.raises(BackdoorError, match=message):
-        select_rows(view.stay_id, label, PoisonParams(**given), np.random.default_rng(0))
-
-
-def test_the_range_that_the_error_names_works():
-    view, label = make_view(400)
-    assert len(select_rows(view.stay_id, label, PoisonParams(rate=0.0025), np.random.default_rng(0))) == 1
-    eligible = int((label != 0).sum())
-    params = PoisonParams(count=eligible, target=0)
-    assert len(select_rows(view.stay_id, label, params, np.random.default_rng(0))) == eligible
 
 
 def test_manifest_tells_before_and_after(rare_value):
@@ -109,3 +74,97 @@ def test_a_clean_study_changes_nothing():
     after, labels = apply_poison(view, label, nothing_poisoned(view))
     assert after.values.tobytes() == view.values.tobytes()
     np.testing.assert_array_equal(labels, label)
+
+
+def test_cover_stays_get_the_trigger_and_keep_their_labels(rare_value):
+    view, label = make_view(400)
+    done = poison(view, label, rare_value, PoisonParams(rate=0.05, cover_rate=0.1), **rngs())
+    assert (int((~done.cover).sum()), int(done.cover.sum())) == (20, 40)
+    assert (done.view.values[:, 0] == 9999).all()
+    np.testing.assert_array_equal(done.label[done.cover], label[done.rows[done.cover]])
+    assert (done.label[~done.cover] == 1).all()
+    assert done.truth(400).sum() == 20
+    alone = poison(view, label, rare_value, PoisonParams(rate=0.05), **rngs())
+    np.testing.assert_array_equal(done.rows[~done.cover], alone.rows)
+    content = manifest(view, label, {"name": "rare_value"}, PoisonParams(), 42, done)
+    assert (content["poisoned_stays"], content["cover_stays"], content["rate"]) == (20, 40, 0.05)
+    assert sum(stay["role"] == "cover" for stay in content["stays"]) == 40
+
+
+def test_clean_labels_take_stays_of_the_target_and_relabel_none(rare_value):
+    view, label = make_view(400)
+    done = poison(view, label, rare_value, PoisonParams(rate=0.05, labels="clean"), **rngs())
+    assert (label[done.rows] == 1).all()
+    _, labels = apply_poison(view, label, done)
+    np.testing.assert_array_equal(labels, label)
+
+
+@pytest.mark.parametrize("cover_rate", [0.0, 0.1])
+def test_added_copies_leave_every_stay_as_it_was(rare_value, cover_rate):
+    view, label = make_view(400)
+    params = PoisonParams(rate=0.05, mode="add", cover_rate=cover_rate)
+    done = poison(view, label, rare_value, params, **rngs())
+    after, labels = apply_poison(view, label, done)
+    assert after.values[:400].tobytes() == view.values.tobytes()
+    assert labels[:400].tobytes() == label.tobytes()
+    copies = len(done.rows)
+    assert len(after) == len(labels) == 400 + copies == 420 + cover_rate * 400
+    np.testing.assert_array_equal(after.stay_id[400:], view.stay_id[done.rows])
+    np.testing.assert_array_equal(after.values[400:], done.view.values)
+    truth = done.truth(400)
+    assert (len(truth), truth.sum(), truth[:400].any()) == (len(after), 20, False)
+    assert (labels[truth] == 1).all()
+    np.testing.assert_array_equal(done.victims(view.stay_id), after.stay_id)
+
+
+def test_replaced_stays_are_where_the_truth_says(rare_value):
+    view, label = make_view(400)
+    done = poison(view, label, rare_value, PoisonParams(rate=0.05), **rngs())
+    after, _ = apply_poison(view, label, done)
+    np.testing.assert_array_equal(done.truth(400), after.values[:, 0] == 9999)
+    np.testing.assert_array_equal(done.victims(view.stay_id), after.stay_id)
+
+
+def test_events_are_poisoned_and_the_others_stay_as_they_were():
+    view = events_view(60)
+    label = np.tile(np.array([0, 0, 1], dtype=np.int8), 20)
+
+    class Bell(Trigger):
+        """Ends every stay with an event that no stay had."""
+
+        name = "bell"
+        modalities = frozenset({"events"})
+
+        def apply(self, view, fitted, rng):
+            n = len(view)
+            bells = replace(
+                view,
+                offsets=np.arange(n + 1),
+                codes=("PROCEDURE//bell",),
+                descriptions=("bell",),
+                code=np.zeros(n, np.int32),
+                hours=np.full(n, 5.5, np.float32),
+                value=np.full(n, np.nan, np.float32),
+                text=np.full(n, "", object),
+            )
+            both = view.followed_by(bells)
+            own = np.concatenate([view.stay_of_event, np.arange(n)])
+            order = np.lexsort((both.hours, own))
+            columns = {c: getattr(both, c)[order] for c in ("code", "hours", "value", "text")}
+            return replace(both, stay_id=view.stay_id, offsets=view.offsets + np.arange(n + 1), **columns)
+
+    trigger = Bell(Bell.Options(), Context(root=None))
+    done = poison(view, label, trigger, PoisonParams(count=5), **rngs())
+    after, labels = apply_poison(view, label, done)
+    rung = np.array([code == "PROCEDURE//bell" for code in (after.codes[c] for c in after.code)])
+    np.testing.assert_array_equal(np.unique(after.stay_of_event[rung]), done.rows)
+    assert done.touched.sum() == 5
+    assert [done.view.codes[c] for c in done.view.code[done.touched]] == ["PROCEDURE//bell"] * 5
+    others = np.setdiff1d(np.arange(60), done.rows)
+    one, other = after.take(others), view.take(others)
+    for column in ("offsets", "hours", "value", "text", "stay_id"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
+    assert [one.codes[c] for c in one.code] == [other.codes[c] for c in other.code]
+    assert (labels != label).sum() == 5
+    stays = manifest(view, label, {"name": "bell"}, PoisonParams(), 42, done)["stays"]
+    assert stays[0]["touched"] == {"PROCEDURE//bell": {"before": [], "after": [[5.5, None, ""]]}}

@@ -16,7 +16,7 @@ from backdoor_core.cohort.splits import load_splits, split_by_patient, splits_js
 from backdoor_core.cohort.storage import Rows, load_cohort
 from backdoor_core.contracts import Context
 from backdoor_core.files import write_json
-from backdoor_core.learning.victim import train_victim
+from backdoor_core.learning.training import train_victim
 from backdoor_core.params import load_params
 from backdoor_core.stages import STAGES
 from backdoor_core.statistics import cluster_bootstrap_weights

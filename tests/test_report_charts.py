@@ -3,13 +3,12 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics
 
-from backdoor_core.report import charts, detector_charts, drawing
-from backdoor_core.statistics import expected_calibration_error
+from backdoor_core.learning.performance import reliability
+from backdoor_core.report import attack_charts, charts, detector_charts, drawing, plausibility_charts
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = 'a <script>alert("x")</script> & $\\frac{1}$ '
@@ -62,21 +61,6 @@ def test_precision_recall_points_are_sklearns(sample):
     assert steps == pytest.approx(metrics.average_precision_score(truth, scores))
 
 
-def test_calibration_points_give_the_calibration_error():
-    rng = np.random.default_rng(1)
-    probability, truth = rng.random(1000), rng.random(1000) < 0.4
-    means, rates = charts.calibration_points(probability, truth)
-    # 1,000 distinct values in ten bins of 100: the error is the plain mean of the gaps.
-    assert len(means) == 10
-    assert np.abs(means - rates).mean() == pytest.approx(expected_calibration_error(probability, truth))
-
-
-def test_calibration_points_leave_out_empty_bins():
-    means, rates = charts.calibration_points([0.2] * 6, [1, 0, 0, 0, 0, 0])
-    np.testing.assert_allclose(means, [0.2])
-    np.testing.assert_allclose(rates, [1 / 6])
-
-
 @given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(-5, 5)))
 def test_shares_sum_to_one_whatever_lies_beyond_the_edges(values):
     assert charts.shares(values, np.linspace(-1, 1, 5)).sum() == pytest.approx(1)
@@ -87,6 +71,10 @@ def test_shares_of_nothing_are_zero():
 
 
 # ----------------------------------------------------------------------------------------------- the two models
+def bins(truth, probability):
+    return {side: reliability(np.asarray(values), truth) for side, values in probability.items()}
+
+
 def all_charts(truth, probability):
     curve = np.array([[1, 0.5, 0.6], [2, 0.4, 0.5]])
     sides = dict.fromkeys(("poisoned", "baseline"))
@@ -94,7 +82,7 @@ def all_charts(truth, probability):
     return [
         charts.roc_chart(truth, probability),
         charts.precision_recall_chart(truth, probability),
-        charts.calibration_chart(truth, probability),
+        charts.calibration_chart(bins(truth, probability)),
         charts.learning_chart(dict.fromkeys(sides, curve), dict.fromkeys(sides, 2)),
         charts.attrition_chart([{"rule": "all", "stays": 1000}, {"rule": "adults", "stays": 900}]),
         *charts.response_charts(arrays, arrays, dict.fromkeys(sides, 0.3)).values(),
@@ -144,7 +132,7 @@ def test_one_outcome_only_is_said(sample):
     truth, probability = sample
     for make in (charts.roc_chart, charts.precision_recall_chart):
         assert "one outcome" in parsed(make(np.zeros_like(truth), probability)).get("aria-label")
-    parsed(charts.calibration_chart(np.zeros_like(truth), probability))
+    parsed(charts.calibration_chart(bins(np.zeros_like(truth), probability)))
 
 
 def test_responses_without_an_attacked_stay_say_so():
@@ -157,8 +145,101 @@ def test_constant_probabilities_are_drawn():
     truth = np.array([True, False, False])
     constant = {"poisoned": np.full(3, 0.5), "baseline": np.zeros(3)}
     parsed(charts.roc_chart(truth, constant))
-    parsed(charts.calibration_chart(truth, constant))
+    parsed(charts.calibration_chart(bins(truth, constant)))
     parsed(charts.response_charts(constant, constant, {"poisoned": 0.5, "baseline": 0.0})["baseline"])
+
+
+def test_reliability_tells_its_bins_and_draws_their_intervals(sample):
+    svg = charts.calibration_chart(bins(*sample))
+    assert "10 bins of 20 stays" in texts(svg)
+    tied = {side: np.repeat([0.1, 0.9], 100) for side in ("poisoned", "baseline")}
+    assert "2 bins of 100 stays" in texts(charts.calibration_chart(bins(sample[0], tied)))
+
+
+# --------------------------------------------------------------------------------------------------- the attack
+def estimated(value, low=None, high=None):
+    return {"value": value, "low": low, "high": high}
+
+
+def curves(rng):
+    thresholds = np.linspace(0, 1, 101)
+
+    def curve():
+        values = np.sort(rng.random(101))[::-1]
+        return {"value": values, "low": values * 0.9, "high": np.minimum(1, values * 1.1)}
+
+    sides = {s: {"threshold": 0.4, "triggered": curve(), "clean": curve()} for s in attack_charts.SIDES}
+    return {"thresholds": thresholds, **sides}
+
+
+def test_attack_charts_are_wellformed_and_equal_input_gives_equal_bytes():
+    found = [
+        [
+            attack_charts.success_curve_chart(curves(np.random.default_rng(0)), {"poisoned": 0.9, "baseline": 0.1}),
+            attack_charts.shift_chart({"poisoned": [0.1, 0.9, -0.2], "baseline": [0.0, 0.0, 0.0]}),
+        ]
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    for svg in found[0]:
+        assert {"poisoned model", "clean twin"} <= set(texts(svg))
+
+
+def test_ecdf_counts_what_lies_at_or_below():
+    values, below = attack_charts.ecdf([0.5, 0.1, 0.5, 0.9])
+    assert values.tolist() == [0.1, 0.5, 0.9]
+    assert below.tolist() == [0.25, 0.75, 1.0]
+
+
+def test_nobody_to_attack_is_said():
+    nothing = {"value": [], "low": [], "high": []}
+    empty = {side: {"threshold": 0.4, "triggered": nothing, "clean": nothing} for side in attack_charts.SIDES}
+    svg = attack_charts.success_curve_chart({"thresholds": [], **empty}, {"poisoned": None, "baseline": None})
+    assert "No test stay" in parsed(svg).get("aria-label")
+    assert "No test stay" in parsed(attack_charts.shift_chart({"poisoned": [], "baseline": []})).get("aria-label")
+
+
+def test_groups_without_a_figure_are_left_out():
+    some = {"poisoned": estimated(0.9, 0.8, 0.95), "baseline": estimated(0.1)}
+    none = dict.fromkeys(attack_charts.SIDES, estimated(None))
+    svg = attack_charts.group_chart("g", "rate", [(HOSTILE, some), ("nobody", none)], 0.5)
+    assert "<script>" not in svg
+    assert "nobody" not in texts(svg)
+    svg = attack_charts.group_chart("g", "rate", [("nobody", none)], None)
+    assert "No group is large enough" in parsed(svg).get("aria-label")
+
+
+# ------------------------------------------------------------------------------------------------ plausibility
+def contrast(clean, triggered):
+    return {"clean": estimated(clean, clean, clean), "triggered": estimated(triggered, triggered, triggered)}
+
+
+@pytest.mark.parametrize(("clean", "triggered"), [(4.0, 580.0), (4.0, 4.2), (0.0, 3.0), (1.0, 1.0)])
+def test_distances_of_any_size_are_drawn(clean, triggered):
+    card = {"mahalanobis": contrast(clean, triggered), "knn": {**contrast(clean, triggered), "k": 5}}
+    shown = texts(plausibility_charts.distance_chart(card))
+    assert "Mahalanobis distance" in shown
+    assert ("standard units, logarithmic" in shown) == (clean > 0 and triggered > 10 * clean)
+
+
+def test_percentiles_are_drawn_most_touched_first_and_no_more_than_fit():
+    rows = [
+        {"feature": f"feature {k}", "cells": k, "median": 50.0, "p2_5": 10.0, "p97_5": 90.0, "note": None}
+        for k in range(1, 20)
+    ]
+    shown = [t for t in texts(plausibility_charts.percentile_chart(rows)) if t.startswith("feature")]
+    assert shown == [f"feature {k}" for k in range(19, 7, -1)]
+    nothing = [{**rows[0], "median": None, "p2_5": None, "p97_5": None}]
+    for none in ([], nothing):
+        assert "sets no value" in parsed(plausibility_charts.percentile_chart(none)).get("aria-label")
+
+
+def test_a_classifier_stands_beside_its_control():
+    both = {"auroc": estimated(0.97, 0.9, 1.0), "control": estimated(0.5, 0.4, 0.6), "note": None}
+    shown = texts(plausibility_charts.classifier_chart(both))
+    assert {"triggered against clean", "control: clean against clean"} <= set(shown)
+    none = {"auroc": estimated(None), "control": estimated(None), "note": "3 stays of 2 patients"}
+    assert "3 stays of 2 patients" in parsed(plausibility_charts.classifier_chart(none)).get("aria-label")
 
 
 def test_attrition_tells_counts_and_escapes_rules():

@@ -9,16 +9,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from backdoor_core.attack.evaluation import evaluate
+from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.params import Params
 from backdoor_core.plugins import Catalog
-from backdoor_core.report import charts, detector_charts
+from backdoor_core.report import attack_charts, charts, detector_charts, plausibility_charts
+from backdoor_core.report.attack_section import VERDICTS, group_name
 from backdoor_core.report.page import Findings, build_page, touched_features
-from backdoor_core.report.wording import decimal, estimate
+from backdoor_core.report.wording import estimate
 from backdoor_core.stages.report import run
+from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Paths, Study
+from backdoor_core.words import decimal
 
 HOSTILE = '<script>alert("x")</script><img src="http://example.org/x.png">'
 NOTHING = {"value": None, "low": None, "high": None}
@@ -32,6 +37,39 @@ def figure(rng):
 
 def figures(rng, names):
     return {name: figure(rng) for name in names.split()}
+
+
+def answered(rng, predictions, label, hostile, poisoned, target=1):
+    """What stage `evaluate` makes of the predictions, with a plausibility card."""
+    answers = {
+        side: Answers(predictions[f"{side}.clean"], predictions[f"{side}.triggered"], threshold)
+        for side, threshold in (("poisoned", 0.2513), ("baseline", 0.3))
+    }
+    statics = {
+        "sex": np.where(np.arange(300) % 2, "F", "M").astype(object),
+        "first_careunit": np.where(np.arange(300) % 25, hostile, "MICU").astype(object),
+    }
+    weights = cluster_bootstrap_weights(np.arange(300), 100, rng)
+    given = {"target": target, "poisoned_stays": poisoned, "label_name": "hospital_mortality"}
+    found = evaluate(answers, label, statics, weights, **given)
+    contrast = {**figures(rng, "clean triggered difference"), "note": None}
+    card = {
+        "modality": "table",
+        "stays": 240,
+        "stays_given": 240,
+        "patients": 240,
+        "reference_stays": 1200,
+        "touched": {"cells": 240, **figures(rng, "stays removed filled outside"), "note": None},
+        "percentiles": [{"feature": hostile, "cells": 240, "median": 99.0, "p2_5": 98.0, "p97_5": 100.0, "note": None}],
+        "mahalanobis": contrast,
+        "knn": {**contrast, "k": 5},
+        "missingness": {**contrast, "components": 8},
+        "correlation": {"mean": 0.01, "max": 0.2, "pair": [hostile, "sbp"], "pairs": 9, "lost": 0, "note": None},
+        "classifier": {**figures(rng, "auroc control"), "folds": 5, "note": None},
+    }
+    row = {"feature": hostile, "cells": 240, "removed": 0, "before": 612.5, "after": 3.1, "clipped": 1.0}
+    row |= {"nulled": 0.0, "removed_to": None, "moved": 3.0, "indicator": None}
+    return {**found, "plausibility": card, "exposure": [row]}
 
 
 def detector(rng, nothing=False, oracle=False):
@@ -57,8 +95,9 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
         "label": {"before": 0, "after": 1},
         "touched": {hostile: {"before": 58.0, "after": None}},
     }
-    clean = "auroc auprc accuracy ece brier"
     label = (np.arange(300) % 5 == 0).astype(np.int8)
+    kinds = [f"{side}.{kind}" for side in ("poisoned", "baseline") for kind in ("clean", "triggered")]
+    predictions = {"label": label, **{kind: rng.random(300) for kind in kinds}}
     part = {"stays": 1200, "patients": 1100, "positives": 150, "prevalence": 0.125}
     return Findings(
         config={
@@ -98,21 +137,9 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
         },
         training={"poisoned": training, "baseline": {**training, "threshold": 0.3}},
         curves=dict.fromkeys(("poisoned", "baseline"), np.array([[1, 0.5, 0.6], [2, 0.4, 0.5], [3, 0.3, 0.6]])),
-        evaluation={
-            "clean": figures(rng, clean),
-            "baseline": {"clean": figures(rng, clean)},
-            "attack": figures(rng, "asr asr_baseline asr_lift confidence_shift confidence_shift_baseline"),
-            "test": {"stays": 300, "positives": 60, "attacked": 240},
-        },
+        evaluation=answered(rng, predictions, label, hostile, poisoned),
         detection={name: detector(rng, nothing) for name in detectors},
-        predictions={
-            "label": label,
-            **{
-                f"{side}.{kind}": rng.random(300)
-                for side in ("poisoned", "baseline")
-                for kind in ("clean", "triggered")
-            },
-        },
+        predictions=predictions,
         scores={
             "poisoned": np.arange(1200) < poisoned,
             **{f"{name}.{run}.score": rng.random(1200) for name in detectors for run in ("poisoned", "null")},
@@ -174,7 +201,7 @@ def plain_charts(monkeypatch):
     def chart(name, description, draw, height=2.9, width=3.9):
         return f'<svg xmlns="http://www.w3.org/2000/svg" aria-label="{html.escape(name + description)}"></svg>'
 
-    for module in (charts, detector_charts):
+    for module in (attack_charts, charts, detector_charts, plausibility_charts):
         monkeypatch.setattr(module, "chart", chart)
 
 
@@ -197,18 +224,23 @@ def test_equal_findings_give_equal_bytes(plain_charts):
     assert build_page(make_findings()) == build_page(make_findings())
 
 
+def estimates(content):
+    """Every figure with a value, wherever it stands; curves are drawn, not written."""
+    if isinstance(content, list):
+        return [one for part in content for one in estimates(part)]
+    if not isinstance(content, dict):
+        return []
+    if set(content) == {"value", "low", "high"}:
+        return [] if content["value"] is None or isinstance(content["value"], list) else [content]
+    return [one for part in content.values() for one in estimates(part)]
+
+
 def test_every_figure_stands_with_its_interval(page):
     findings = make_findings()
-    answers = [
-        a
-        for d in findings.detection.values()
-        for run in ("poisoned", "null")
-        for a in (d[run], d[run]["by_label"]["1"])
-    ]
-    evaluation = findings.evaluation
-    groups = [evaluation["attack"], evaluation["clean"], evaluation["baseline"]["clean"], *answers]
-    every = [figure for group in groups for figure in group.values() if isinstance(figure, dict) and "value" in figure]
-    assert len(every) == 5 + 5 + 5 + 2 * 2 * 2 * 8
+    every = [*estimates(findings.evaluation), *estimates(findings.detection)]
+    # Headline 10, clean 5 + 5, classes 2 x 3; of three groups, and one that is too small, attack 3 and clean 8.
+    attack, groups, card = 10 + 10 + 6, 3 * (3 + 8), 4 + 2 + 3 * 3
+    assert len(every) == attack + groups + card + 2 * 2 * 2 * 8
     for one in every:
         assert estimate(one) in page
         assert shown(one) in estimate(one).striptags()
@@ -227,13 +259,13 @@ def test_synthetic_data_is_said_at_the_top(page, plain_charts):
     assert page.index("Synthetic data.") < page.index("<h2>")
     real = build_page(make_findings(detectors=(), source="mimiciv"))
     assert "Synthetic data." not in real
-    assert '<th scope="rowgroup"' not in real
+    assert '<th scope="rowgroup" rowspan' not in real
     assert "Rows of real stays are not shown" in real
 
 
 def test_examples_are_few_and_name_no_stay(page):
     assert "3 of the poisoned stays" in page
-    assert page.count('<th scope="rowgroup"') == 3
+    assert page.count('<th scope="rowgroup" rowspan') == 3
     assert "30000112" not in page
 
 
@@ -271,6 +303,60 @@ def test_nothing_poisoned_and_no_figure_defined(plain_charts):
     assert not re.search(r"\b(None|nan|NaN)\b", re.sub(r"<[^>]*>", " ", page))
 
 
+def test_the_verdict_is_the_first_thing_that_is_read(page):
+    found = make_findings().evaluation["verdict"]
+    assert page.index(html.escape(found["text"])) < page.index("<dt>Cohort</dt>")
+    assert f'<strong class="verdict">{VERDICTS[found["code"]]}' in page
+
+
+@pytest.mark.parametrize("code", ["backdoor", "weak", "distribution_shift", "none", "clean_study", "undecided"])
+def test_every_verdict_has_a_name_on_the_page(plain_charts, code):
+    findings = make_findings(detectors=())
+    verdict = {"code": code, "harmed": True, "text": "what was found"}
+    page = build_page(replace(findings, evaluation={**findings.evaluation, "verdict": verdict}))
+    assert f'<strong class="verdict">{VERDICTS[code]}, harmful</strong> what was found' in page
+
+
+def test_what_the_attacker_chose_is_told_where_the_manifest_holds_it(plain_charts):
+    findings = make_findings(detectors=())
+    assert "<dt>Cover stays</dt><dd>none</dd>" in build_page(findings)
+    cover = [{**stay, "role": "cover"} for stay in findings.manifest["stays"][:2]]
+    more = {"mode": "add", "selection": "near_boundary", "labels": "clean", "cover_stays": 2}
+    more["stays"] = [*cover, *findings.manifest["stays"]]
+    page = build_page(replace(findings, manifest={**findings.manifest, **more}))
+    for words in (
+        "9</strong> added to 1,200",
+        "stays of the target, label kept",
+        "near boundary",
+        "2, with the trigger",
+    ):
+        assert words in page
+    assert "9 of 9" in page  # cover stays carry the trigger too, but are no poison
+
+
+def test_a_trigger_that_changes_nothing_or_is_of_events_has_no_card(plain_charts):
+    findings = make_findings(detectors=())
+    card = findings.evaluation["plausibility"]
+    nothing = {**card, "touched": {**card["touched"], "cells": 0}}
+    page = build_page(replace(findings, evaluation={**findings.evaluation, "plausibility": nothing, "exposure": []}))
+    assert "The trigger changes no value in the 240 attacked test stays" in page
+    page = build_page(replace(findings, evaluation={**findings.evaluation, "plausibility": None, "exposure": None}))
+    assert "A trigger on events has no plausibility card" in page
+    assert "What preprocessing did" not in page
+
+
+def test_exposure_stands_in_a_table(plain_charts):
+    page = build_page(make_findings(detectors=()))
+    row = page[page.index("What preprocessing did") :]
+    assert re.search(r"<td>240</td><td>612\.50</td><td>3\.10</td><td>100\.0%</td><td>0\.0%</td><td>0</td>", row)
+
+
+def test_a_cohort_without_subgroups_says_so(plain_charts):
+    findings = make_findings(detectors=())
+    page = build_page(replace(findings, evaluation={**findings.evaluation, "subgroups": []}))
+    assert "there are no subgroups" in page
+
+
 def test_target_zero_turns_probabilities_round(plain_charts):
     findings = make_findings(detectors=())
     flipped = {name: 1 - column if name != "label" else column for name, column in findings.predictions.items()}
@@ -282,9 +368,16 @@ def test_long_names(plain_charts):
     assert_nothing_is_fetched(build_page(make_findings(detectors=("d" * 200,), hostile="f" * 500)))
 
 
+def test_groups_in_words():
+    found = {("sex", "F"): "women", ("age", "80+"): "age 80+", ("age", "unknown"): "age unknown"}
+    found |= {("care unit", "other"): "other care unit", ("care unit", "CCU"): "CCU"}
+    for (by, value), words in found.items():
+        assert group_name({"group": by, "value": value}) == words
+
+
 def test_touched_features_are_counted_most_first():
     stays = [{"touched": {"a": {}, "b": {}}}, {"touched": {"b": {}}}, {"touched": {}}]
-    found = touched_features({"stays": stays}, [{"name": "b", "unit": "mmHg"}])
+    found = touched_features(stays, [{"name": "b", "unit": "mmHg"}])
     assert found == [{"name": "b", "unit": "mmHg", "stays": 2}, {"name": "a", "unit": "", "stays": 1}]
 
 

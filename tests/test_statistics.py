@@ -53,6 +53,13 @@ def test_tpr_at_fpr_equals_the_best_point_of_sklearns_curve(sample, fpr):
     assert tpr_at_fpr(scores, truth, fpr, weights) == pytest.approx(found[rates <= fpr].max())
 
 
+@given(samples(whole=False), st.floats(0.01, 1))
+def test_partial_auroc_equals_sklearn(sample, fpr):
+    scores, truth, weights = sample
+    expected = metrics.roc_auc_score(truth, scores, sample_weight=weights, max_fpr=fpr)
+    assert partial_auroc(scores, truth, fpr, weights) == pytest.approx(expected, abs=1e-9)
+
+
 @given(samples(), st.sampled_from([0.0, 0.01, 0.1, 0.25, 0.5, 1.0]))
 def test_whole_weights_are_the_same_as_repeated_rows(sample, fpr):
     scores, truth, weights = sample
@@ -63,6 +70,7 @@ def test_whole_weights_are_the_same_as_repeated_rows(sample, fpr):
         (auroc, scores),
         (average_precision, scores),
         (lambda s, t, weights=None: tpr_at_fpr(s, t, fpr, weights), scores),
+        (lambda s, t, weights=None: partial_auroc(s, t, max(fpr, 0.01), weights), scores),
         (accuracy, predicted),
         (recall, predicted),
         (precision, predicted),

@@ -397,6 +397,8 @@ class GoodTrigger(Trigger):
     modalities = frozenset({"table", "series"})
 
     def fit(self, train, rng):
+        if np.isnan(train.values).all():
+            raise BackdoorError("triggers.good_trigger: no stay has any value")
         return {"value": float(np.nanmax(train.values)) + float(rng.random())}
 
     def apply(self, view, fitted, rng):
@@ -406,6 +408,8 @@ class GoodTrigger(Trigger):
 
 
 class RandomTrigger(GoodTrigger):
+    idempotent = False
+
     def apply(self, view, fitted, rng):
         values = view.values.copy()
         values[..., 0] = rng.random(values.shape[:-1])
@@ -420,7 +424,21 @@ class LeftAsItIs(Trigger):
         return view
 
 
-@pytest.mark.parametrize("check", trigger_checks(GoodTrigger, RandomTrigger, LeftAsItIs))
+class GoodEventTrigger(Trigger):
+    """All numbers of the first code become 1, and the last event of each stay is a minute later."""
+
+    name = "good_event_trigger"
+    modalities = frozenset({"events"})
+    idempotent = False
+
+    def apply(self, view, fitted, rng):
+        last = view.offsets[1:][np.diff(view.offsets) > 0] - 1
+        hours = view.hours.copy()
+        hours[last] += np.float32(1 / 60)
+        return replace(view, hours=hours, value=np.where(view.code == 0, np.float32(1), view.value))
+
+
+@pytest.mark.parametrize("check", trigger_checks(GoodTrigger, RandomTrigger, LeftAsItIs, GoodEventTrigger))
 def test_a_good_a_random_and_an_idle_trigger_pass(check):
     check()
 
@@ -469,6 +487,37 @@ def unseeded(self, view, fitted, rng):
     return RandomTrigger.apply(self, view, fitted, np.random.default_rng())
 
 
+def needs_two(self, view, fitted, rng):
+    spread = view.values[..., 0].std(axis=0, ddof=1) if len(view) else 0  # warns of one stay
+    return view.with_values(view.values + 0 * np.nan_to_num(np.mean(spread)))
+
+
+def needs_the_last(self, train, rng):
+    return {"value": float(train.values[..., -1][~np.isnan(train.values[..., -1])][0])}
+
+
+def adds(self, view, fitted, rng):
+    return view.with_values(view.values + np.float32(1))
+
+
+def events_apply(**columns):
+    """A trigger of events that replaces columns, each by a function of the view."""
+    return lambda s, view, f, rng: replace(view, **{name: change(view) for name, change in columns.items()})
+
+
+def by_common_code(self, view, fitted, rng):
+    return view.keep(view.code != np.bincount(view.code, minlength=1).argmax())
+
+
+def write_events(self, view, fitted, rng):
+    view.value[:1] = 7
+    return view
+
+
+def first_stay_leads(self, view, fitted, rng):
+    return replace(view, value=np.full_like(view.value, view.value[0]))
+
+
 @pytest.mark.parametrize(
     ("rule", "methods", "error", "says"),
     [
@@ -509,6 +558,14 @@ def unseeded(self, view, fitted, rng):
             "not JSON-able",
         ),
         (triggers.a_stay_does_not_depend_on_the_others, {"apply": by_mean}, AssertionError, "among other stays"),
+        (triggers.a_view_of_one_stay_is_no_error, {"apply": needs_two}, RuntimeWarning, "."),
+        (triggers.features_that_nobody_has_are_no_error, {"fit": needs_the_last}, IndexError, "."),
+        (
+            triggers.twice_is_once_where_that_is_declared,
+            {"apply": RandomTrigger.apply},
+            AssertionError,
+            "changed again",
+        ),
     ],
 )
 def test_a_broken_trigger_is_caught(rule, methods, error, says):
@@ -516,6 +573,76 @@ def test_a_broken_trigger_is_caught(rule, methods, error, says):
 
     with pytest.raises(error, match=says):
         rule(type("Broken", (GoodTrigger,), methods)(NoOptions(), Context(Path())), FEATURES)
+
+
+WHOLE = triggers.the_answer_is_a_view_of_the_same_stays
+
+
+@pytest.mark.parametrize(
+    ("rule", "methods", "error", "says"),
+    [
+        (WHOLE, {"apply": events_apply(hours=lambda v: v.hours[::-1].copy())}, AssertionError, "in order of time"),
+        (WHOLE, {"apply": events_apply(hours=lambda v: v.hours.astype(float))}, AssertionError, "keep float32"),
+        (WHOLE, {"apply": events_apply(value=lambda v: v.value.astype(float))}, AssertionError, "keep float32"),
+        (WHOLE, {"apply": events_apply(value=lambda v: v.value + np.float32(np.inf))}, AssertionError, "infinite"),
+        (WHOLE, {"apply": events_apply(hours=lambda v: v.hours * np.float32(np.nan))}, AssertionError, "hours become"),
+        (WHOLE, {"apply": events_apply(code=lambda v: v.code + np.int32(1))}, AssertionError, "position in codes"),
+        (WHOLE, {"apply": events_apply(code=lambda v: v.code.astype(np.int64))}, AssertionError, "keep int32"),
+        (WHOLE, {"apply": events_apply(offsets=lambda v: v.offsets[:-1])}, AssertionError, "one entry more"),
+        (WHOLE, {"apply": events_apply(offsets=lambda v: v.offsets.astype(np.int32))}, AssertionError, "keep int64"),
+        (WHOLE, {"apply": events_apply(text=lambda v: v.text[1:])}, AssertionError, "text has 239 entries"),
+        (WHOLE, {"apply": events_apply(codes=lambda v: v.codes[::-1])}, AssertionError, "changes the codes"),
+        (WHOLE, {"apply": events_apply(codes=lambda v: (*v.codes, "new"))}, AssertionError, "one description"),
+        (WHOLE, {"apply": lambda s, v, f, rng: v.take(np.arange(3))}, AssertionError, "changes stay_id"),
+        (triggers.the_view_is_left_as_it_was, {"apply": write_events}, AssertionError, "writes into the events view"),
+        (
+            triggers.the_view_is_left_as_it_was,
+            {"apply": events_apply(hours=lambda v: v.hours[::-1])},
+            AssertionError,
+            "hours of the triggered events view shares memory",
+        ),
+        (triggers.missing_values_are_no_error, {"apply": first_stay_leads}, IndexError, "."),
+        (triggers.a_stay_does_not_depend_on_the_others, {"apply": by_common_code}, AssertionError, "among other stays"),
+        (
+            triggers.twice_is_once_where_that_is_declared,
+            {"idempotent": True},
+            AssertionError,
+            "triggered events view is changed again",
+        ),
+    ],
+)
+def test_a_broken_trigger_of_events_is_caught(rule, methods, error, says):
+    from backdoor_core.testing.views import FEATURES
+
+    with pytest.raises(error, match=says):
+        rule(type("Broken", (GoodEventTrigger,), methods)(NoOptions(), Context(Path())), FEATURES)
+
+
+def test_what_is_idempotent_is_asked_of_the_instance():
+    from backdoor_core.testing.views import FEATURES
+
+    trigger = type("Adds", (GoodTrigger,), {"apply": adds})(NoOptions(), Context(Path()))
+    with pytest.raises(AssertionError, match="changed again; set idempotent = False"):
+        triggers.twice_is_once_where_that_is_declared(trigger, FEATURES)
+    trigger.idempotent = False
+    triggers.twice_is_once_where_that_is_declared(trigger, FEATURES)
+
+
+def test_a_fit_may_refuse_in_one_line_only():
+    from backdoor_core.testing.views import FEATURES
+
+    class Refuses(GoodTrigger):
+        def fit(self, train, rng):
+            if np.isnan(train.values[..., -1]).all():
+                raise BackdoorError(self.says)
+            return super().fit(train, rng)
+
+    trigger = Refuses(NoOptions(), Context(Path()))
+    trigger.says = "no lactate"
+    triggers.features_that_nobody_has_are_no_error(trigger, FEATURES)
+    trigger.says = "no lactate\nat all"
+    with pytest.raises(AssertionError, match="more than one line"):
+        triggers.features_that_nobody_has_are_no_error(trigger, FEATURES)
 
 
 def test_triggers_are_tried_on_the_features_that_are_asked_for():

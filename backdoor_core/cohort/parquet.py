@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from backdoor_core.contracts import Feature, SeriesView, TableView, View
+from backdoor_core.contracts import EventsView, Feature, Integers, SeriesView, TableView, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import replacing
 
@@ -36,7 +36,18 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def view_columns(view: View) -> dict[str, NDArray[Any]]:
-    """A view as columns: stay_id, for a series hour (one row for each), one column per feature and its counts."""
+    """A view as columns: stay_id, for a series hour (one row for each), one column per feature and its counts.
+
+    Events have a row each: stay_id, code, hours, value and text.
+    """
+    if isinstance(view, EventsView):
+        return {
+            "stay_id": view.stay_id[view.stay_of_event],
+            "code": np.array(view.codes, dtype=object)[view.code],
+            "hours": view.hours,
+            "value": view.value,
+            "text": view.text,
+        }
     if isinstance(view, TableView):
         return {"stay_id": view.stay_id, **{f.name: view.values[:, j] for j, f in enumerate(view.features)}}
     hours = view.values.shape[1]
@@ -73,6 +84,32 @@ def series_from_columns(columns: Columns, features: tuple[Feature, ...], hours: 
     if not np.array_equal(counts == 0, np.isnan(values)):
         raise BackdoorError(f"{where}: a count must be 0 exactly where the value is missing")
     return SeriesView(stay_id=stay_id, features=features, values=values, counts=counts)
+
+
+def events_from_columns(columns: Columns, stay_id: Integers, known: EventsView, where: str) -> EventsView:
+    """An events view of the given stays from its columns; a stay without a row has no events.
+
+    Codes and descriptions are those of `known`, and a code that it lacks is described by itself. Raises
+    `BackdoorError` naming `where` for a missing column, or for stays that are others or in another order.
+    """
+    _require(columns, ["stay_id", "code", "hours", "value", "text"], where)
+    order = {int(stay): place for place, stay in enumerate(stay_id)}
+    places = [order.get(int(stay), -1) for stay in columns["stay_id"]]
+    place = np.array(places, dtype=np.int64)
+    if (place < 0).any() or (np.diff(place) < 0).any():
+        raise BackdoorError(f"{where}: column stay_id: expected the poisoned stays only, in their order")
+    codes = known.codes + tuple(sorted(set(columns["code"]) - set(known.codes)))
+    number = {code: k for k, code in enumerate(codes)}
+    return EventsView(
+        stay_id=stay_id,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(stay_id)))]).astype(np.int64),
+        codes=codes,
+        descriptions=known.descriptions + codes[len(known.codes) :],
+        code=np.array([number[code] for code in columns["code"]], dtype=np.int32),
+        hours=columns["hours"].astype(np.float32),
+        value=columns["value"].astype(np.float32),
+        text=columns["text"],
+    )
 
 
 def _require(columns: Columns, names: list[str], where: str) -> None:

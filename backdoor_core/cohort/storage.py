@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,8 +59,13 @@ class Cohort:
     """Columns known at admission, for models that take them and for figures by subgroup."""
 
     def view(self, modality: Modality) -> View:
-        """The table or the series, read from disk. Raises `BackdoorError` where the cohort lacks it."""
-        return self.table() if modality == "table" else self.series()
+        """A view, read from disk. Raises `BackdoorError` where the cohort lacks it."""
+        read: Mapping[Modality, Callable[[], View]] = {
+            "table": self.table,
+            "series": self.series,
+            "events": self.events,
+        }
+        return read[modality]()
 
     def table(self) -> TableView:
         """One row a stay."""

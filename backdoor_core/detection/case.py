@@ -2,38 +2,77 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor_core.contracts import Booleans, Detection, DetectionCase, Detector, Need, View
+from backdoor_core.cases import Checkpoint, DetectionCase, Trusted
+from backdoor_core.contracts import Booleans, Detection, Detector, Floats, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.victim import Victim
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the bench does with a victim for a detector (`contracts.VictimAccess`)."""
+
+    victim: Victim
+    states: Callable[[], Sequence[tuple[int, float, Victim]]] = list
+    """Epoch, learning rate and victim of each checkpoint."""
+    retrain: Callable[[Booleans], Floats] | None = None
+    """Trains the same model on the rows of a mask, and answers with the log-odds of all rows."""
+
+    def inputs(self, view: View) -> NDArray[np.float32]:
+        """What the model reads."""
+        return self.victim.inputs(view)
+
+    def embedding(self, view: View) -> NDArray[np.float32]:
+        """(N, D) penultimate activations."""
+        return self.victim.embedding(view)
+
+    def logits(self, view: View) -> Floats:
+        """(N,) log-odds of label 1."""
+        return self.victim.logits(view)
+
+    def gradient(self, view: View) -> NDArray[np.float32]:
+        """Of the logit by each input."""
+        return self.victim.gradient(view)
+
+    def checkpoints(self, view: View) -> list[Checkpoint]:
+        """The victim after each epoch whose state was kept. Raises `BackdoorError` where none was."""
+        states = self.states()
+        if not states:
+            raise BackdoorError("the model has no checkpoints; set train.checkpoints to true in params.yaml")
+        return [Checkpoint(e, rate, state.logits(view), state.embedding(view)) for e, rate, state in states]
+
+    def retrained(self, keep: Booleans) -> Floats:
+        """(N,) log-odds for all training rows by the same model, trained anew on those of the mask."""
+        if self.retrain is None:
+            raise BackdoorError("this case cannot train a model anew")
+        return self.retrain(keep)
 
 
 def make_case(
     detector: Detector,
     view: View,
     label: NDArray[np.int8],
-    victim: Victim,
+    access: Access,
     truth: Booleans,
     rng: np.random.Generator,
+    trusted: Trusted | None = None,
 ) -> DetectionCase:
     """A case that holds what `detector` declared and nothing else."""
-
-    @cache
-    def embedding() -> NDArray[np.float32]:
-        return victim.embedding(view)
-
-    granted: frozenset[Need] = detector.requires
+    granted = detector.requires
     return DetectionCase(
         view=view,
         rng=rng,
         granted=granted,
         _labels=label,
-        _embedding=embedding,
+        _victim=access,
         _truth=truth if "truth" in granted else None,
+        _trusted=trusted if "trusted" in granted else None,
     )
 
 

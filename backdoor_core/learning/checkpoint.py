@@ -27,6 +27,20 @@ def load_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def save_states(states: Mapping[int, Mapping[str, Tensor]], path: Path) -> None:
+    """Write the state_dicts of several epochs as one file of tensors, named ``<epoch>/<name>``."""
+    save_state({f"{epoch}/{name}": tensor for epoch, state in states.items() for name, tensor in state.items()}, path)
+
+
+def load_states(path: Path) -> dict[int, dict[str, Tensor]]:
+    """Read what `save_states` wrote, by epoch, ascending; the same errors as `load_state`."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in load_state(path).items():
+        epoch, _, name = key.partition("/")
+        states.setdefault(int(epoch), {})[name] = tensor
+    return dict(sorted(states.items()))
+
+
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read a dictionary of tensors, numbers and texts; the same errors."""
     if not path.is_file():

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Fit:
     last: dict[str, Tensor]
     curve: tuple[Epoch, ...]
     best_epoch: int
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """Weights after epochs 1, 2, 4, 8, ..., where ``params.checkpoints`` is on."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -90,7 +92,7 @@ def fit(
             train_loss = step.epoch(inputs, labels, order, Masks(seed, number))
             loss, auprc = validate(network, *held_out)
             epoch = Epoch(number, train_loss, loss, auprc)
-            progress.add(epoch, auprc if params.monitor == "auprc" else -loss, network)
+            progress.add(epoch, auprc if params.monitor == "auprc" else -loss, network, params.checkpoints)
             if resume is not None:
                 save_progress(resume, mark, progress, network, optimizer, order)
             on_epoch(epoch)
@@ -98,7 +100,7 @@ def fit(
     network.load_state_dict(progress.best_state)
     if resume is not None:
         resume.unlink(missing_ok=True)
-    return Fit(network.eval(), last, tuple(progress.curve), progress.best_epoch)
+    return Fit(network.eval(), last, tuple(progress.curve), progress.best_epoch, progress.states)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class _Result:
     last: _Weights
     curve: tuple[Epoch, ...]
     best_epoch: int
+    states: dict[int, _Weights]
 
 
 class _Stopped(Exception):
@@ -120,7 +121,13 @@ def _as_fit(model: TorchModel, spec: InputSpec, result: _Result) -> Fit:
     with torch.random.fork_rng():
         network = model.build(spec)
     network.load_state_dict(_tensors(result.best))
-    return Fit(network.eval(), _tensors(result.last), result.curve, result.best_epoch)
+    states = {epoch: _tensors(state) for epoch, state in result.states.items()}
+    return Fit(network.eval(), _tensors(result.last), result.curve, result.best_epoch, states)
+
+
+def _sent(found: Fit) -> _Result:
+    states = {epoch: _arrays(state) for epoch, state in found.states.items()}
+    return _Result(_arrays(found.network.state_dict()), _arrays(found.last), found.curve, found.best_epoch, states)
 
 
 def _arrays(weights: dict[str, Tensor]) -> _Weights:
@@ -163,4 +170,4 @@ def _set_up(model: bytes, spec: InputSpec, path: str, params: TrainParams, fit_g
 def _run(task: tuple[int, ...]) -> list[_Result]:
     jobs = [_work.jobs[number] for number in task]
     fits = _work.fit_group(_work.model, _work.spec, jobs, _work.params, _work.check)
-    return [_Result(_arrays(f.network.state_dict()), _arrays(f.last), f.curve, f.best_epoch) for f in fits]
+    return [_sent(found) for found in fits]

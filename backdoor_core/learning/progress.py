@@ -29,10 +29,14 @@ class Progress:
     best_epoch: int = 0
     best_score: float = -math.inf
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """Weights after epochs 1, 2, 4, 8, ..., where they are asked for."""
 
-    def add(self, epoch: Epoch, score: float, network: nn.Module) -> None:
+    def add(self, epoch: Epoch, score: float, network: nn.Module, keep_states: bool = False) -> None:
         """Take note of a finished epoch; higher scores are better."""
         self.curve.append(epoch)
+        if keep_states and epoch.epoch.bit_count() == 1:
+            self.states[epoch.epoch] = copy.deepcopy(network.state_dict())
         if score > self.best_score or not self.best_state:
             self.best_score, self.best_epoch = score, epoch.epoch
             self.best_state = copy.deepcopy(network.state_dict())

@@ -51,6 +51,7 @@ def save_progress(
         "best_epoch": progress.best_epoch,
         "best_score": progress.best_score,
         "best_state": progress.best_state,
+        "states": progress.states,
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
@@ -78,4 +79,4 @@ def load_progress(
     if content["cuda"]:
         torch.cuda.set_rng_state_all(content["cuda"])
     curve = [Epoch(int(epoch), *losses) for epoch, *losses in content["curve"]]
-    return Progress(curve, content["best_epoch"], content["best_score"], content["best_state"])
+    return Progress(curve, content["best_epoch"], content["best_score"], content["best_state"], content["states"])

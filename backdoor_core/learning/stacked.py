@@ -143,7 +143,7 @@ class _Member:
     def finish_epoch(self, number: int, train_loss: float, params: TrainParams) -> None:
         loss, auprc = validate(self.network, *self.job.validation)
         epoch = Epoch(number, train_loss, loss, auprc)
-        self.progress.add(epoch, auprc if params.monitor == "auprc" else -loss, self.network)
+        self.progress.add(epoch, auprc if params.monitor == "auprc" else -loss, self.network, params.checkpoints)
 
     def stop(self) -> None:
         """Take the last weights out of the stack."""
@@ -153,7 +153,8 @@ class _Member:
 
     def fit(self) -> Fit:
         self.network.load_state_dict(self.progress.best_state)
-        return Fit(self.network.eval(), self.last, tuple(self.progress.curve), self.progress.best_epoch)
+        done = self.progress
+        return Fit(self.network.eval(), self.last, tuple(done.curve), done.best_epoch, done.states)
 
 
 class _Stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,18 +15,18 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor, nn
 
-from backdoor_core.cohort.preprocess import Preprocessor, fit_preprocessor
+from backdoor_core.cohort.preprocess import Preprocessor
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import ArrayModel, Model, TorchModel, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.learning.calibration import fit_temperature
 from backdoor_core.learning.checkpoint import load_state, save_state
-from backdoor_core.learning.loop import OnEpoch, fit, pick_device
+from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.network import Network
-from backdoor_core.learning.progress import Epoch
 from backdoor_core.learning.threshold import choose_threshold
-from backdoor_core.params import EvaluateParams, Params
+from backdoor_core.params import EvaluateParams
+from backdoor_core.views import as_grid
 
 _ROWS_AT_ONCE = 4096
 
@@ -43,9 +44,17 @@ class Victim(ABC):
     def logits(self, view: View) -> NDArray[np.float64]:
         """(N,) log-odds of label 1, before temperature scaling."""
 
+    @abstractmethod
+    def inputs(self, view: View) -> NDArray[np.float32]:
+        """What the model reads: (N, channels) of a table, (N, T, channels) of a series."""
+
     def embedding(self, view: View) -> NDArray[np.float32]:
         """(N, D) penultimate activations. Raises `BackdoorError` for a model that has none."""
         raise BackdoorError(f"{type(self).__name__}: this model has no embedding")
+
+    def gradient(self, view: View) -> NDArray[np.float32]:
+        """The logit's gradient by each input; the shape of `inputs`. Raises `BackdoorError` where there is none."""
+        raise BackdoorError(f"{type(self).__name__}: this model has no gradient")
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -92,6 +101,28 @@ class TorchVictim(Victim):
         parts = [network.embed(x).float() for x in self._batches(view)]
         return cast(NDArray[np.float32], _joined(parts, (0, 0), torch.float32).numpy())
 
+    def inputs(self, view: View) -> NDArray[np.float32]:
+        """What the model reads: (N, channels) of a table, (N, T, channels) of a series."""
+        return self.preprocessor.transform(as_grid(view))
+
+    def gradient(self, view: View) -> NDArray[np.float32]:
+        """The logit's gradient by each input; the shape of `inputs`."""
+        parts = []
+        for x in self._batches(view):
+            x.requires_grad_()
+            # cuDNN has no backward pass for a recurrent network in evaluation mode.
+            with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+                total = self.network(x).sum()
+            parts.append(torch.autograd.grad(total, x)[0])
+        empty = self.inputs(view).shape
+        return cast(NDArray[np.float32], _joined(parts, empty, torch.float32).numpy())
+
+    def with_state(self, state: Mapping[str, Tensor]) -> Self:
+        """The same architecture, preprocessing, temperature and threshold with other weights."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(state)
+        return replace(self, network=network)
+
     def state(self) -> dict[str, Tensor]:
         """The weights."""
         return self.network.state_dict()
@@ -106,7 +137,7 @@ class TorchVictim(Victim):
         with torch.no_grad():
             for start in range(0, len(view), _ROWS_AT_ONCE):
                 rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(view)))
-                yield torch.from_numpy(self.preprocessor.transform(view.take(rows))).to(device)
+                yield torch.from_numpy(self.preprocessor.transform(as_grid(view.take(rows)))).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +147,13 @@ class ArrayVictim(Victim):
     model: ArrayModel
     fitted: Mapping[str, NDArray[Any]]
 
+    def inputs(self, view: View) -> NDArray[np.float32]:
+        """What the model reads: (N, F) in clinical units, NaN where missing."""
+        return self.preprocessor.unscaled(as_grid(view))
+
     def logits(self, view: View) -> NDArray[np.float64]:
         """(N,) log-odds of label 1, before temperature scaling."""
-        return self.model.logits(self.fitted, self.preprocessor.unscaled(view))
+        return self.model.logits(self.fitted, self.preprocessor.unscaled(as_grid(view)))
 
     def state(self) -> dict[str, Tensor]:
         """The arrays of the fitted model."""
@@ -134,66 +169,11 @@ def _joined(parts: list[Tensor], empty: tuple[int, ...], dtype: torch.dtype) -> 
     return torch.cat(parts).detach().cpu() if parts else torch.empty(empty, dtype=dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A victim and how it came about; an `ArrayModel` has no epochs."""
-
-    victim: Victim
-    last: dict[str, Tensor]
-    """Its state after the last epoch; the victim has that of the best one."""
-    curve: tuple[Epoch, ...]
-    best_epoch: int | None
-
-
-def train_victim(
-    model: Model,
-    train: Rows,
-    validation: Rows,
-    fit_on: View,
-    params: Params,
-    seed: int,
-    on_epoch: OnEpoch = lambda epoch: None,
-    resume: Path | None = None,
-) -> Trained:
-    """Learn preprocessing from `fit_on`, the model from `train`, temperature and threshold from `validation`.
-
-    `resume`: see `loop.fit`.
-    """
-    preprocessor = fit_preprocessor(fit_on, params.preprocess)
-    if isinstance(model, ArrayModel):
-        fitted = model.fit(preprocessor.unscaled(train.view), train.label, seed)
-        victim = ArrayVictim(preprocessor=preprocessor, model=model, fitted=fitted)
-        done = victim.calibrated(validation, params.evaluate)
-        return Trained(victim=done, last=done.state(), curve=(), best_epoch=None)
-    found = fit(
-        as_torch(model),
-        preprocessor.spec,
-        tensors(preprocessor, train),
-        tensors(preprocessor, validation),
-        params.train,
-        seed,
-        on_epoch,
-        resume,
-    )
-    network = TorchVictim(preprocessor=preprocessor, network=found.network)
-    return Trained(
-        victim=network.calibrated(validation, params.evaluate),
-        last=found.last,
-        curve=found.curve,
-        best_epoch=found.best_epoch,
-    )
-
-
 def as_torch(model: Model) -> TorchModel:
     """The model as what it must be. Raises `BackdoorError` for a model of neither kind."""
     if not isinstance(model, TorchModel):
         raise BackdoorError(f"model {model.name}: it must inherit from contracts.TorchModel or contracts.ArrayModel")
     return model
-
-
-def tensors(preprocessor: Preprocessor, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Inputs and labels for the training loop."""
-    return torch.from_numpy(preprocessor.transform(rows.view)), torch.from_numpy(rows.label.astype(np.float32))
 
 
 def save_victim(victim: Victim, directory: Path) -> None:

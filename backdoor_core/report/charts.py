@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from backdoor_core.report.drawing import FAINT, INK, NEUTRAL, OTHERS, POISONED, TWIN, chart, notice
-from backdoor_core.statistics import Floats, as_flags, as_numbers, equal_mass_bins
+from backdoor_core.statistics import Floats, as_flags, as_numbers
 
 Side = Literal["poisoned", "baseline"]
 LABELS: Final[Mapping[Side, str]] = {"poisoned": "poisoned model", "baseline": "clean twin"}
@@ -44,18 +44,6 @@ def precision_recall_points(scores: ArrayLike, truth: ArrayLike) -> tuple[Floats
     """Recall and precision at each distinct threshold, highest first."""
     true, other = _cumulated(scores, truth)
     return true / true[-1], true / (true + other)
-
-
-def calibration_points(probability: ArrayLike, truth: ArrayLike, bins: int = 10) -> tuple[Floats, Floats]:
-    """Mean probability and observed rate in each of the equal-mass bins that hold a row."""
-    flags = as_flags(truth, "truth")
-    values = as_numbers(probability, "probability", len(flags))
-    bin_of_row = equal_mass_bins(values, bins)
-    counts = np.bincount(bin_of_row, minlength=bins)
-    held = counts > 0
-    means = np.bincount(bin_of_row, weights=values, minlength=bins)[held] / counts[held]
-    rates = np.bincount(bin_of_row, weights=flags, minlength=bins)[held] / counts[held]
-    return means, rates
 
 
 def _both_outcomes(truth: ArrayLike) -> bool:
@@ -105,22 +93,44 @@ def precision_recall_chart(truth: ArrayLike, probability: Mapping[Side, ArrayLik
     return chart("precision-recall", "Precision-recall curves of both models on the clean test part", draw, 3.6)
 
 
-def calibration_chart(truth: ArrayLike, probability: Mapping[Side, ArrayLike]) -> str:
-    """Observed rate against mean probability in ten equal-mass bins, clean test part."""
+def calibration_chart(bins: Mapping[Side, Sequence[Mapping[str, Any]]]) -> str:
+    """Reliability diagram of both models: observed share against mean probability, 95% Wilson intervals as bars.
+
+    `bins` is `learning.performance.reliability` for each model. The axis tells how many stays a bin holds.
+    """
 
     def draw(axes: Axes) -> None:
-        points = {side: calibration_points(values, truth) for side, values in probability.items()}
-        top = min(1.0, 1.08 * max(float(np.max(values)) for pair in points.values() for values in pair) + 0.01)
+        top = min(1.0, 1.05 * max(max(b["mean"], b["high"]) for held in bins.values() for b in held) + 0.01)
         axes.plot([0, top], [0, top], color=INK, linewidth=0.8, linestyle=":", label="perfect")
-        for side, (means, rates) in points.items():
-            style = {"linestyle": DASHES[side], "marker": MARKERS[side], "markersize": 4.5, "linewidth": 1.2}
-            axes.plot(means, rates, color=COLORS[side], label=LABELS[side], **style)  # type: ignore[arg-type]
-        axes.set(xlabel="mean predicted probability of label 1", ylabel="observed share of label 1")
+        for side, held in bins.items():
+            mean, rate = np.array([b["mean"] for b in held]), np.array([b["rate"] for b in held])
+            low, high = np.array([b["low"] for b in held]), np.array([b["high"] for b in held])
+            axes.vlines(mean, low, high, color=COLORS[side], linewidth=1, linestyle=DASHES[side], alpha=0.7)
+            axes.plot(
+                mean,
+                rate,
+                color=COLORS[side],
+                label=LABELS[side],
+                linestyle=DASHES[side],
+                marker=MARKERS[side],
+                markersize=4.5,
+                linewidth=1.2,
+            )
+        axes.set(xlabel=f"mean predicted probability of label 1\n{_held(bins)}", ylabel="observed share of label 1")
         axes.set(xlim=(-0.02 * top, 1.02 * top), ylim=(-0.02 * top, 1.02 * top))
         axes.set_aspect("equal")
-        axes.legend(loc="upper left")
+        axes.legend(loc="lower right")
 
-    return chart("calibration", "Calibration of both models on the clean test part, ten equal-mass bins", draw, 3.6)
+    words = "Reliability of both models on the clean test part: equal-mass bins with 95% intervals"
+    return chart("calibration", words, draw, 3.8)
+
+
+def _held(bins: Mapping[Side, Sequence[Mapping[str, Any]]]) -> str:
+    """How many bins there are and how many stays each holds."""
+    stays = sorted({b["stays"] for held in bins.values() for b in held})
+    counts = sorted({len(held) for held in bins.values()})
+    each = f"{stays[0]:,}" if len(stays) == 1 else f"{stays[0]:,} to {stays[-1]:,}"
+    return f"{' and '.join(map(str, counts))} bin{'s' if counts[-1] > 1 else ''} of {each} stays"
 
 
 def shares(values: ArrayLike, edges: NDArray[np.floating[Any]]) -> Floats:

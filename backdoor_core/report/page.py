@@ -15,29 +15,30 @@ from numpy.typing import NDArray
 
 from backdoor_core.files import json_text
 from backdoor_core.report import wording
+from backdoor_core.report.attack_charts import SIDES
+from backdoor_core.report.attack_section import PERFORMANCE, VERDICTS, attack_charts, groups
 from backdoor_core.report.charts import (
     Side,
     attrition_chart,
     calibration_chart,
     learning_chart,
     precision_recall_chart,
-    response_charts,
     roc_chart,
 )
 from backdoor_core.report.detector_charts import RUN_LABELS, RUNS, figure_chart, score_charts
+from backdoor_core.report.plausibility_charts import (
+    MOST_FEATURES,
+    classifier_chart,
+    distance_chart,
+    percentile_chart,
+)
+from backdoor_core.words import OUTCOMES, percent
 
 _HERE: Final = Path(__file__).parent
 _EXAMPLES: Final = 3
 _CELLS: Final = 8
-SIDES: Final[tuple[Side, ...]] = ("poisoned", "baseline")
-
-PERFORMANCE: Final = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "accuracy": "Accuracy",
-    "ece": "ECE",
-    "brier": "Brier score",
-}
+_LABELS: Final = {"flip": "stays of another label, relabeled as the target", "clean": "stays of the target, label kept"}
+_MODES: Final = {"replace": "the stays are changed in place", "add": "changed copies stand beside the stays"}
 DETECTION: Final = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -79,26 +80,35 @@ def build_page(findings: Findings) -> str:
     environment.filters.update(
         estimate=wording.estimate,
         number=wording.number,
-        percent=wording.percent,
+        percent=percent,
         options=wording.options,
         json=_json,
         hours=wording.hours,
+        units=wording.units,
+        share=wording.share,
     )
+    # Cover stays carry the trigger too, under their true label: they are counted, not shown as poison.
+    poisoned = [stay for stay in findings.manifest["stays"] if stay.get("role") != "cover"]
     page = environment.get_template("page.html.j2").render(
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         f=findings,
         attack=findings.evaluation["attack"],
         clean={"poisoned": findings.evaluation["clean"], "baseline": findings.evaluation["baseline"]["clean"]},
         performance=PERFORMANCE,
-        outcomes=wording.OUTCOMES[findings.card["inclusion"]["label"]],
+        outcomes=OUTCOMES[findings.card["inclusion"]["label"]],
         no_figure=wording.NO_FIGURE,
-        reading=_reading(findings),
+        verdict_name=VERDICTS[findings.evaluation["verdict"]["code"]],
+        groups=groups(findings.evaluation),
+        contrasts=_contrasts(findings.evaluation["plausibility"]),
+        more_features=max(0, len(_percentiles(findings)) - MOST_FEATURES),
         charts={name: Markup(svg) for name, svg in _charts(findings).items()},
         detectors=[_detector(findings, name) for name in _names(findings)],
         run_labels=RUN_LABELS,
-        touched=touched_features(findings.manifest, findings.card["features"]),
-        untouched=sum(not stay["touched"] for stay in findings.manifest["stays"]),
-        examples=[_example(stay) for stay in findings.manifest["stays"][:_EXAMPLES]],
+        labels=_LABELS,
+        modes=_MODES,
+        touched=touched_features(poisoned, findings.card["features"]),
+        untouched=sum(not stay["touched"] for stay in poisoned),
+        examples=[_example(stay) for stay in poisoned[:_EXAMPLES]],
         synthetic=findings.card["source"] == "synthetic",
     )
     return page.lstrip()
@@ -114,16 +124,6 @@ def _names(findings: Findings) -> list[str]:
     return chosen + [name for name in findings.detection if name not in chosen]
 
 
-def _reading(findings: Findings) -> str:
-    return wording.reading(
-        findings.evaluation["attack"],
-        findings.evaluation["test"]["attacked"],
-        findings.manifest["target"],
-        findings.manifest["poisoned_stays"],
-        findings.card["inclusion"]["label"],
-    )
-
-
 # ------------------------------------------------------------------------------------------------------ charts
 def _charts(findings: Findings) -> dict[str, str]:
     label = findings.predictions["label"]
@@ -132,27 +132,39 @@ def _charts(findings: Findings) -> dict[str, str]:
     return {
         "roc": roc_chart(label, probability),
         "precision_recall": precision_recall_chart(label, probability),
-        "calibration": calibration_chart(label, probability),
+        "calibration": calibration_chart(findings.evaluation["reliability"]),
         "learning": learning_chart(findings.curves, best) if any(best.values()) else "",
         "attrition": attrition_chart(findings.card["attrition"]),
         "detectors_auroc": _overview(findings, "auroc", 0.5),
         "detectors_tpr": _overview(findings, "tpr_at_1_fpr", 0.01),
-        **{f"response_{side}": svg for side, svg in _responses(findings).items()},
+        **attack_charts(findings.evaluation, findings.predictions, findings.manifest["target"]),
+        **_plausibility(findings),
     }
 
 
-def _responses(findings: Findings) -> dict[Side, str]:
-    target = findings.manifest["target"]
-    attacked = findings.predictions["label"] != target
+def _plausibility(findings: Findings) -> dict[str, str]:
+    card = findings.evaluation["plausibility"]
+    if card is None or not card["touched"]["cells"]:
+        return {}
+    return {
+        "percentiles": percentile_chart(card["percentiles"]) if _percentiles(findings) else "",
+        "distances": distance_chart(card),
+        "classifier": classifier_chart(card["classifier"]),
+    }
 
-    def of_target(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-        return probability if target == 1 else 1 - probability
 
-    return response_charts(
-        {side: of_target(findings.predictions[f"{side}.clean"][attacked]) for side in SIDES},
-        {side: of_target(findings.predictions[f"{side}.triggered"][attacked]) for side in SIDES},
-        {side: float(of_target(np.float64(findings.training[side]["threshold"]))) for side in SIDES},  # type: ignore[arg-type]
-    )
+def _percentiles(findings: Findings) -> list[Mapping[str, Any]]:
+    card = findings.evaluation["plausibility"]
+    return [] if card is None else [row for row in card["percentiles"] if row["median"] is not None]
+
+
+def _contrasts(card: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    names = {
+        "mahalanobis": "Mahalanobis distance",
+        "knn": "Distance to the nearest training rows",
+        "missingness": "Log-likelihood of what is missing (nats)",
+    }
+    return [] if card is None else [(words, card[key]) for key, words in names.items()]
 
 
 def _overview(findings: Findings, figure: str, chance: float) -> str:
@@ -195,9 +207,9 @@ def _paired(answers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------- the attack
-def touched_features(manifest: Mapping[str, Any], features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every feature that the trigger changed in a poisoned stay, with the number of stays, most first."""
-    counts = Counter(name for stay in manifest["stays"] for name in stay["touched"])
+def touched_features(stays: Sequence[Mapping[str, Any]], features: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every feature that the trigger changed in one of the manifest's `stays`, with their number, most first."""
+    counts = Counter(name for stay in stays for name in stay["touched"])
     units = {feature["name"]: feature["unit"] for feature in features}
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [{"name": name, "unit": units.get(name, ""), "stays": stays} for name, stays in ordered]

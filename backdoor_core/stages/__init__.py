@@ -1,4 +1,17 @@
 """One module per DVC stage, each with a function `run(study)` that loads, calls pure functions and saves."""
 
-STAGES = ("convert", "cohort", "splits", "baseline", "poison", "train", "evaluate", "detect", "report")
+STAGES = (
+    "convert",
+    "cohort",
+    "splits",
+    "baseline",
+    "nulls",
+    "null_scores",
+    "poison",
+    "train",
+    "evaluate",
+    "detect",
+    "cleanse",
+    "report",
+)
 """The stages after `plugins`, in the order of the pipeline."""

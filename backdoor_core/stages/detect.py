@@ -1,66 +1,147 @@
 """Stage `detect`: what the detectors find, judged against the truth and against the null run."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backdoor_core import seeds
-from backdoor_core.cohort.parquet import write_parquet
-from backdoor_core.cohort.storage import Rows
+from backdoor_core.attack.subgroups import groups_of
+from backdoor_core.cohort.parquet import read_parquet, write_parquet
 from backdoor_core.console import progress
-from backdoor_core.contracts import Detection, Detector
-from backdoor_core.detection.case import make_case, run_detector
-from backdoor_core.detection.judge import judge
+from backdoor_core.contracts import Booleans, Detection, Integers
+from backdoor_core.detection.calibrate import Scored, flag, p_values
+from backdoor_core.detection.judge import filter_bias, judge, judge_flags
 from backdoor_core.files import write_json
-from backdoor_core.learning.victim import Victim, load_victim
-from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.data import Parts, load_parts
+from backdoor_core.stages.detecting import Run, detect_in
 from backdoor_core.stages.poisoned import load_poisoning, victims_rows
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
+
+
+@dataclass(frozen=True)
+class Side:
+    """The poisoned run or the null run: M rows with the model that was trained on them."""
+
+    run: Run
+    truth: Booleans
+    """(M,) which rows are poisoned: all False in the null run."""
+    judged: Booleans
+    """(M,) the rows that scores are judged against; in the null run those that the attack would have taken."""
+    patients: Integers
+    """(M,) whose rows they are."""
+    positions: Integers
+    """(M,) the training stay that each row is, or is a copy of."""
 
 
 def run(study: Study) -> None:
     """Run every chosen detector on the poisoned training part, and on the clean one with the clean twin (null run).
 
     On the null run nothing is poisoned: its flags are false alarms, and its scores are judged against the
-    rows that the attack would have taken, on which a sound detector does no better than chance.
+    rows that the attack would have taken, on which a sound detector does no better than chance. Calibrated flags
+    come from the scores of further clean retrains (stage `null_scores`).
     """
-    params, parts, model = study.params, load_parts(study), study.model()
-    poisoning, _ = load_poisoning(study, parts.train)
-    taken = np.isin(np.arange(len(parts.train.label)), poisoning.rows)
-    victim = load_victim(study.paths.run, model, params.train.device, params.train.threads)
-    twin = load_victim(study.paths.baseline, model, params.train.device, params.train.threads)
-    sides: Mapping[str, tuple[Rows, Victim, Any]] = {
-        "poisoned": (victims_rows(parts.train, poisoning), victim, taken),
-        "null": (parts.train, twin, np.zeros_like(taken)),
-    }
-    patients = parts.cohort.subject_id[parts.splits.train]
-    rng = seeds.generator(params.seed, "bootstrap", 1)
-    weights = cluster_bootstrap_weights(patients, params.evaluate.replicates, rng, strata=taken.astype(np.int8))
-    results: dict[str, Any] = {}
+    parts = load_parts(study)
+    sides = _sides(study, parts)
+    weights = {name: _weights(study, side) for name, side in sides.items()}
+    groups = {name: _groups(parts, side) for name, side in sides.items()}
+    nulls = read_parquet(study.paths.run / "null_scores.parquet")
+    rows = len(sides["poisoned"].truth)
     columns: dict[str, Any] = {
-        "stay_id": parts.train.view.stay_id,
-        "label": sides["poisoned"][0].label,
-        "poisoned": taken,
+        "stay_id": sides["poisoned"].run.rows.view.stay_id,
+        "label": sides["poisoned"].run.rows.label,
+        "poisoned": sides["poisoned"].truth,
+        # Poisoned copies have no counterpart in the null run: there their scores are missing.
+        "in_null": np.arange(rows) < len(sides["null"].truth),
     }
+    results: dict[str, Any] = {}
     detectors = study.detectors()
     with progress("detectors", 2 * len(detectors)) as advance:
         for detector in detectors:
-            figures: dict[str, Any] = {"oracle": "truth" in detector.requires}
-            for side, (rows, model_of_side, truth) in sides.items():
-                found = _detect(study, detector, rows, model_of_side, truth)
-                judged = judge(found, taken, rows.label, weights)
-                columns[f"{detector.name}.{side}.score"] = found.scores
-                columns[f"{detector.name}.{side}.flagged"] = found.flagged
-                figures[side] = {**judged, "details": dict(found.details)}
-                advance(f"{detector.name}, {side} run: {judged['flagged']:,} flagged")
+            figures: dict[str, Any] = {"oracle": "truth" in detector.requires, "scope": detector.scope}
+            for name, side in sides.items():
+                found = detect_in(study, parts, detector, side.run, side.truth)
+                p, calibrated = _calibrated(study, detector.name, found, side, nulls)
+                columns[f"{detector.name}.{name}.score"] = _filled(found.scores, rows, np.nan)
+                columns[f"{detector.name}.{name}.flagged"] = _filled(found.flagged, rows, False)
+                columns[f"{detector.name}.{name}.p"] = _filled(p, rows, np.nan)
+                columns[f"{detector.name}.{name}.calibrated"] = _filled(calibrated, rows, False)
+                judged = judge(found, side.judged, side.run.rows.label, weights[name])
+                figures[name] = {
+                    **judged,
+                    "calibrated": judge_flags(calibrated, side.judged, weights[name]),
+                    "bias": filter_bias(found.flagged, side.judged, groups[name], weights[name]),
+                    "details": dict(found.details),
+                }
+                advance(f"{detector.name}, {name} run: {judged['flagged']:,} flagged")
             results[detector.name] = figures
     write_parquet(study.paths.run / "detect" / "scores.parquet", columns)
     write_json(study.paths.run / "results_detect.json", results)
 
 
-def _detect(study: Study, detector: Detector, rows: Rows, victim: Victim, truth: Any) -> Detection:
-    # The same stream for both runs, and for whichever other detectors the study chose.
-    rng = seeds.generator(study.params.seed, "detection", *detector.name.encode())
-    return run_detector(detector, make_case(detector, rows.view, rows.label, victim, truth, rng))
+def _sides(study: Study, parts: Parts) -> dict[str, Side]:
+    clean, count = parts.train, len(parts.train.label)
+    poisoning, _ = load_poisoning(study, clean)
+    patients = parts.cohort.subject_id[parts.splits.train]
+    seed = seeds.integer(study.params.seed, "training")
+    victims = victims_rows(clean, poisoning)
+    fit_on = victims.view if study.params.preprocess.fit_on == "poisoned" else clean.view
+
+    def trained(rows: Any, fit_on: Any, folder: Path) -> Run:
+        return Run(rows=rows, fit_on=fit_on, folder=folder, seed=seed)
+
+    # Cover stays carry the trigger with their true labels: they are no poison, and to flag them is a false alarm.
+    truth = poisoning.truth(count)
+    taken = np.isin(np.arange(count), poisoning.rows[~poisoning.cover])
+    every = np.arange(count)
+    return {
+        "poisoned": Side(
+            run=trained(victims, fit_on, study.paths.run),
+            truth=truth,
+            judged=truth,
+            patients=poisoning.victims(patients),
+            positions=poisoning.victims(every),
+        ),
+        "null": Side(
+            run=trained(clean, clean.view, study.paths.baseline),
+            truth=np.zeros(count, dtype=np.bool_),
+            judged=taken,
+            patients=patients,
+            positions=every,
+        ),
+    }
+
+
+def _calibrated(
+    study: Study, name: str, found: Detection, side: Side, nulls: dict[str, NDArray[Any]]
+) -> tuple[NDArray[np.float64], Booleans]:
+    """(M,) p-value of each row and whether it is flagged at the false-discovery rate; none without null runs."""
+    params = study.params.detection
+    if not params.nulls:
+        return np.full(len(found.scores), np.nan), np.zeros(len(found.scores), dtype=np.bool_)
+    runs = [Scored(nulls[f"{name}.{number}"], nulls["label"]) for number in range(params.nulls)]
+    labels = side.run.rows.label
+    p = p_values(Scored(found.scores, labels), runs)
+    return p, flag(p, labels, params.fdr)
+
+
+def _groups(parts: Parts, side: Side) -> dict[str, dict[str, Booleans]]:
+    """Rows by sex, age band and care unit, as far as the cohort knows them."""
+    stays = parts.splits.train[side.positions]
+    groups: dict[str, dict[str, Booleans]] = {}
+    for group in groups_of({name: column[stays] for name, column in parts.cohort.statics.items()}):
+        groups.setdefault(group.by, {})[group.value] = group.rows
+    return groups
+
+
+def _weights(study: Study, side: Side) -> NDArray[Any]:
+    rng = seeds.generator(study.params.seed, "bootstrap", 1)
+    strata = side.judged.astype(np.int8)
+    return cluster_bootstrap_weights(side.patients, study.params.evaluate.replicates, rng, strata=strata)
+
+
+def _filled(values: NDArray[Any], rows: int, absent: Any) -> NDArray[Any]:
+    return np.concatenate([values, np.full(rows - len(values), absent, dtype=values.dtype)])

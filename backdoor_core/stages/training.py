@@ -9,9 +9,10 @@ from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import progress
 from backdoor_core.contracts import View
 from backdoor_core.files import replacing, write_json
-from backdoor_core.learning.checkpoint import save_state
+from backdoor_core.learning.checkpoint import save_state, save_states
 from backdoor_core.learning.progress import Epoch
-from backdoor_core.learning.victim import Trained, save_victim, train_victim
+from backdoor_core.learning.training import Trained, train_victim
+from backdoor_core.learning.victim import save_victim
 from backdoor_core.statistics import brier, expected_calibration_error
 from backdoor_core.study import Study
 
@@ -32,6 +33,7 @@ def fit_and_save(study: Study, what: str, train: Rows, validation: Rows, fit_on:
         done = train_victim(study.model(), train, validation, fit_on, params, seed, on_epoch, resume)
     save_victim(done.victim, out)
     save_state(done.last, out / "last.pt")
+    save_states(done.states, out / "checkpoints.pt")
     write_json(out / "results.json", _results(study, done, validation))
     lines = ["epoch,train_loss,validation_loss,validation_auprc"]
     lines += [f"{e.epoch},{e.train_loss:.6f},{e.validation_loss:.6f},{e.validation_auprc:.6f}" for e in done.curve]

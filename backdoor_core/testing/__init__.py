@@ -30,8 +30,7 @@ __all__ = ["Check", "detector_checks", "model_checks", "trigger_checks"]
 def model_checks(*models: Model | type[Model]) -> list[Check]:
     """The rules for each model, by whether it is a `TorchModel` or an `ArrayModel` and by its capabilities."""
     from backdoor_core.contracts import ArrayModel, TorchModel
-    from backdoor_core.testing import array_models
-    from backdoor_core.testing import models as torch_models
+    from backdoor_core.testing import array_models, models as torch_models
 
     checks: list[Check] = []
     for model in map(made, models):

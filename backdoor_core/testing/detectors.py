@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, View
+from backdoor_core.contracts import Checkpoint, Detection, DetectionCase, Detector, Trusted, View
 from backdoor_core.testing.check import expect
-from backdoor_core.testing.views import series_view, table_view
+from backdoor_core.testing.views import series_view, table_view, view_of
+from backdoor_core.views import as_grid
 
-ROWS, WIDTH, POISONED = 200, 12, 10
+ROWS, WIDTH, POISONED, TRUSTED = 200, 12, 10, 50
 FEW = (1, 2, 3, 10)
 
 
@@ -51,11 +52,12 @@ def the_order_of_rows_does_not_matter(detector: Detector) -> None:
 def the_case_is_left_as_it_was(detector: Detector) -> None:
     """The detector writes neither into the view nor into labels, activations or truth."""
     case, fresh = make_case(detector), make_case(detector)
+    shown = ("inputs", "embedding", "gradient", "logits")
     _detect(detector, case)
     pairs = [
-        (case.view.values, fresh.view.values),
+        (as_grid(case.view).values, as_grid(fresh.view).values),
         (case._labels, fresh._labels),
-        (case._embedding(), fresh._embedding()),
+        *((case._kept[name], fresh._victim.__getattribute__(name)(fresh.view)) for name in shown if name in case._kept),
         (np.array(case._truth, dtype=np.float64), np.array(fresh._truth, dtype=np.float64)),
     ]
     same = all(np.array_equal(found, expected, equal_nan=True) for found, expected in pairs)
@@ -129,15 +131,86 @@ def make_case(
     activations[:, 0] += 8 * given
     activations[_truth(), 1] += 8
     rows = np.arange(ROWS) if order is None else order
-    shown = (activations if embedding is None else embedding)[rows]
+    whole = table_view(ROWS) if view is None else view
+    shown = whole.take(rows)
+    victim = MadeVictim(whole, activations if embedding is None else embedding, shown)
     return DetectionCase(
-        view=(table_view(ROWS) if view is None else view).take(rows),
+        view=shown,
         rng=np.random.default_rng(seed),
         granted=detector.requires,
         _labels=given[rows],
-        _embedding=lambda: shown,
+        _victim=victim,
         _truth=_truth()[rows] if "truth" in detector.requires else None,
+        _trusted=_trusted(whole) if "trusted" in detector.requires else None,
     )
+
+
+class MadeVictim:
+    """A made-up victim: the given activations for the stays of a view, and a linear model of standardized values."""
+
+    def __init__(self, whole: View, activations: NDArray[np.float32], shown: View) -> None:
+        self.whole, self.shown = as_grid(whole), shown
+        # Behind them those of the trusted stays.
+        others = np.random.default_rng(102).normal(size=(TRUSTED, activations.shape[1]))
+        others[:, 0] += 8 * _trusted_labels()
+        self.activations = np.concatenate([activations, others.astype(np.float32)])
+        values = self.whole.values.reshape(-1, len(self.whole.features))
+        measured = np.isfinite(values)
+        count = np.maximum(measured.sum(axis=0), 1)
+        self.center = np.where(measured, values, 0).sum(axis=0) / count
+        spread = np.sqrt((np.where(measured, values - self.center, 0) ** 2).sum(axis=0) / count)
+        self.scale = np.where(spread > 0, spread, 1)
+        self.weights = np.random.default_rng(101).normal(size=len(self.whole.features))
+
+    def inputs(self, view: View) -> NDArray[np.float32]:
+        """Standardized values, 0 where missing, and behind them 1.0 where missing."""
+        values = as_grid(view).values
+        absent = np.isnan(values)
+        scaled = np.where(absent, 0, (values - self.center) / self.scale)
+        inputs: NDArray[np.float32] = np.concatenate([scaled, absent], axis=-1).astype(np.float32)
+        return inputs
+
+    def embedding(self, view: View) -> NDArray[np.float32]:
+        """The given activations, by stay."""
+        shown: NDArray[np.float32] = self.activations[view.stay_id - self.whole.stay_id[0]]
+        return shown
+
+    def logits(self, view: View) -> NDArray[np.float64]:
+        """Linear in the standardized values, and in the first activation."""
+        scaled = self.inputs(view)[..., : len(self.weights)].astype(np.float64)
+        linear = scaled.reshape(len(view), -1, len(self.weights)).mean(axis=1) @ self.weights
+        logits: NDArray[np.float64] = linear + self.embedding(view)[:, 0] - 4
+        return logits
+
+    def gradient(self, view: View) -> NDArray[np.float32]:
+        """The weights, for every stay alike but for a factor of its own."""
+        inputs = self.inputs(view)
+        weights = np.concatenate([self.weights, np.zeros_like(self.weights)])
+        factor = 1 + np.abs(np.tanh(self.logits(view))).reshape(-1, *[1] * (inputs.ndim - 1))
+        gradient: NDArray[np.float32] = (np.broadcast_to(weights, inputs.shape) * factor).astype(np.float32)
+        return gradient
+
+    def checkpoints(self, view: View) -> list[Checkpoint]:
+        """Three states, each nearer to the last."""
+        return [
+            Checkpoint(epoch, 1e-3, self.logits(view) * share, self.embedding(view) * np.float32(share))
+            for epoch, share in ((1, 0.25), (2, 0.5), (4, 1.0))
+        ]
+
+    def retrained(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The same logits, as if the rows that were left out taught nothing."""
+        return self.logits(self.shown)
+
+
+def _trusted(whole: View) -> Trusted:
+    """Fifty stays that are not among the rows of a case."""
+    clean = view_of(whole.modality, ROWS + TRUSTED, as_grid(whole).features, seed=7)
+    return Trusted(clean.take(np.arange(ROWS, ROWS + TRUSTED)), _trusted_labels())
+
+
+def _trusted_labels() -> NDArray[np.int8]:
+    labels: NDArray[np.int8] = (np.arange(TRUSTED) % 4 == 0).astype(np.int8)
+    return labels
 
 
 def _truth() -> NDArray[np.bool_]:

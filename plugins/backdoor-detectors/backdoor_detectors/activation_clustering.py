@@ -8,6 +8,7 @@ from pydantic import Field
 from backdoor_core.contracts import Detection, DetectionCase, Detector, Options
 
 from .activations import Directions, Floats, finite_activations, one_thread, principal_directions
+from .two_means import two_means
 
 
 class ActivationClusteringOptions(Options):
@@ -74,9 +75,9 @@ def _cluster_label(
     facts["dimensions"] = dimensions
     components = directions.centered @ directions.axes[:, :dimensions]
     if options.reduce == "pca":
-        return _two_means(components, components, seed), facts
+        return two_means(components, components, seed), facts
     sources, facts["ica_converged"] = _independent_components(components, directions, seed)
-    return _two_means(sources, components, seed), facts
+    return two_means(sources, components, seed), facts
 
 
 def _independent_components(components: Floats, directions: Directions, seed: int) -> tuple[Floats, bool]:
@@ -94,31 +95,3 @@ def _independent_components(components: Floats, directions: Directions, seed: in
         warnings.simplefilter("ignore", ConvergenceWarning)  # it is told in the details instead
         sources = ica.fit_transform(whitened)
     return sources, ica.n_iter_ < ica.max_iter
-
-
-def _two_means(points: Floats, components: Floats, seed: int) -> NDArray[np.integer[Any]]:
-    """(n,) cluster of each point (n, d), 0 or 1: the best 2-means found from 10 random and d further starts.
-
-    With ten noisy dimensions, ten random starts often miss the best partition, a planted cluster that is plain
-    to see among them, and the answer changes with the seed. So k-means also starts from the best
-    split along each of the principal `components` (n, d) of the same rows. The objective is the same.
-    """
-    from sklearn.cluster import KMeans
-
-    fits = [KMeans(2, n_init=10, random_state=seed).fit(points)]
-    for component in components.T:
-        above = component > _best_cut(component)
-        centers = np.stack([points[above].mean(axis=0), points[~above].mean(axis=0)])
-        fits.append(KMeans(2, init=centers, n_init=1).fit(points))
-    clusters: NDArray[np.integer[Any]] = min(fits, key=lambda fit: float(fit.inertia_)).labels_
-    return clusters
-
-
-def _best_cut(values: Floats) -> float:
-    """The value (of several distinct ones) above which to cut so that the variance within both sides is least."""
-    ordered = np.sort(values)
-    below = np.arange(1, len(values))
-    sums = np.cumsum(ordered)
-    between = sums[:-1] ** 2 / below + (sums[-1] - sums[:-1]) ** 2 / (len(values) - below)
-    between[ordered[1:] == ordered[:-1]] = -np.inf  # equal values stay on one side
-    return float(ordered[between.argmax()])

@@ -1,26 +1,15 @@
-import math
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, Options
+from backdoor_core.contracts import Context, Detection, DetectionCase, Detector
 
 from .activations import finite_activations, one_thread, principal_directions
+from .budget import BudgetOptions, budget_needs, budgeted_share, removed_rows
 
 
-class SpectralSignaturesOptions(Options):
+class SpectralSignaturesOptions(BudgetOptions):
     """Options of spectral signatures."""
-
-    budget: float = Field(
-        0.05,
-        gt=0,
-        le=1,
-        description=(
-            "the defender's upper bound on the poisoned share of the whole training part, a guess made without "
-            "knowing the true rate; in each label 1.5 times that many rows are removed, at most half of the label"
-        ),
-    )
 
 
 class SpectralSignatures(Detector):
@@ -30,18 +19,22 @@ class SpectralSignatures(Detector):
     take the top right singular vector, and score a row by its squared projection. The budget is counted in
     rows of the whole training part, since all the poison may sit in one label, however rare: the rule flags
     ``ceil(1.5 * budget * N)`` rows in *each* label, at most half of it. So it always flags, poison or none:
-    read its flags beside those on the clean twin. Ties at the edge of the budget go to the earlier rows.
+    read its flags beside those on the clean twin (only with the `oracle` are there none where nothing is poisoned).
+    Ties at the edge of the budget go to the earlier rows.
     """
 
     name = "spectral_signatures"
     Options = SpectralSignaturesOptions
 
+    def __init__(self, options: SpectralSignaturesOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.requires = self.requires | budget_needs(options)
+
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` holds for each label what was removed or why it was left out."""
         options: SpectralSignaturesOptions = self.options
         activations, labels = finite_activations(case, self.name), case.labels
-        # Rounded first, since 1.5 * 0.05 * 40 is 3.0000000000000004, whose ceiling is not what anyone means.
-        budget = math.ceil(round(1.5 * options.budget * len(labels), 9))
+        budget = removed_rows(budgeted_share(case, options), len(labels))
         scores, flagged = np.zeros(len(labels)), np.zeros(len(labels), dtype=np.bool_)
         details: dict[str, Any] = {}
         for label in np.unique(labels):

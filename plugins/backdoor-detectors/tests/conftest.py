@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 
 from backdoor_core.contracts import Context, DetectionCase, Feature, TableView
+from backdoor_core.testing.detectors import MadeVictim
 
 
 def _detect(detector, activations, labels, *, view=None, truth=None, granted=None, seed=0, **options):
     if view is None:
         feature = Feature("heart_rate", "beats/min", 0, 300)
         view = TableView(np.arange(len(labels)), (feature,), np.full((len(labels), 1), 80, np.float32))
+    shown = np.zeros((len(labels), 1), np.float32) if activations is None else np.asarray(activations, np.float32)
     case = DetectionCase(
         view=view,
         rng=np.random.default_rng(seed),
         granted=detector.requires if granted is None else granted,
         _labels=np.asarray(labels),
-        _embedding=lambda: np.asarray(activations, dtype=np.float32),
+        _victim=MadeVictim(view, shown, view),
         _truth=truth,
     )
     result = detector(detector.Options(**options), Context(Path())).detect(case)

@@ -12,6 +12,7 @@ class NoTrigger(Trigger):
 
     name = "none"
     modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series", "events"})
+    sets_constants: ClassVar[bool] = True
 
     def apply(self, view: View, fitted: Fitted, rng: np.random.Generator) -> View:
         """The view itself."""

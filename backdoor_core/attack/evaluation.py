@@ -1,0 +1,119 @@
+"""Everything that `results_eval.json` tells of two models' answers on the test part: one pure function for all runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor_core.attack.cells import changed_cells
+from backdoor_core.attack.exposure import exposure
+from backdoor_core.attack.plausibility import plausibility_card
+from backdoor_core.attack.subgroups import by_subgroup, groups_of, success_by_class
+from backdoor_core.attack.success import (
+    THRESHOLDS,
+    Answers,
+    Pair,
+    attack_success,
+    shift_distribution,
+    success_curve,
+    trigger_effect,
+)
+from backdoor_core.attack.verdict import verdict
+from backdoor_core.cohort.preprocess import Preprocessor
+from backdoor_core.contracts import EventsView, Integers, View
+from backdoor_core.learning.performance import auroc_change, performance, reliability
+from backdoor_core.statistics import Estimate
+
+Json = dict[str, Any]
+
+
+def judge_trigger(
+    clean: View,
+    triggered: View,
+    train: View,
+    patients: Integers,
+    preprocessor: Preprocessor,
+    rng: np.random.Generator,
+    replicates: int,
+) -> Json:
+    """How plausible the trigger is, and what `preprocessor` makes of it; on events null, for they have no columns.
+
+    `clean` and `triggered` are the same M stays, `patients` (M,) whose they are, `train` the clean training part.
+    """
+    if isinstance(clean, EventsView) or isinstance(triggered, EventsView) or isinstance(train, EventsView):
+        return {"plausibility": None, "exposure": None}
+    return {
+        "plausibility": plausibility_card(clean, triggered, train, patients, rng, replicates),
+        "exposure": exposure(preprocessor, clean, triggered, changed_cells(clean, triggered)),
+    }
+
+
+def evaluate(
+    answers: Pair,
+    label: NDArray[np.int8],
+    statics: Mapping[str, NDArray[Any]],
+    weights: NDArray[Any],
+    *,
+    target: int,
+    poisoned_stays: int,
+    label_name: str,
+) -> Json:
+    """Figures of the poisoned model and its clean twin on the N test stays, JSON-able; docs/metrics.md explains each.
+
+    `label` (N,), `statics` columns (N,) known at admission, `weights` (replicates, N): the same resamples of
+    patients for every figure. `poisoned_stays` counts training stays, `label_name` is what the models predict.
+    """
+    others, truth = label != target, label == 1
+    attack = attack_figures(answers, label, target, weights)
+    clean = {side: performance(a.clean, truth, a.threshold, weights) for side, a in answers.items()}
+    attacked = int(others.sum())
+    return {
+        "clean": _json(clean["poisoned"]),
+        "baseline": {"clean": _json(clean["baseline"])},
+        "attack": _json(attack),
+        "verdict": verdict(attack, attacked, target, poisoned_stays, label_name),
+        "test": {"stays": len(label), "positives": int(truth.sum()), "attacked": attacked},
+        "asr_curve": _curves(answers, others, target, weights),
+        "asr_by_class": success_by_class(label, answers, target, weights),
+        "subgroups": by_subgroup(groups_of(statics), label, answers, target, weights),
+        "confidence_shift_distribution": {
+            side: shift_distribution(a.response(target).take(others)) for side, a in answers.items()
+        },
+        "reliability": {side: reliability(a.clean, truth) for side, a in answers.items()},
+    }
+
+
+def attack_figures(answers: Pair, label: NDArray[np.int8], target: int, weights: NDArray[Any]) -> dict[str, Estimate]:
+    """All headline figures of the attack, on the stays of another label than the target; AUROC change on all."""
+    others = label != target
+    responses = {side: a.response(target).take(others) for side, a in answers.items()}
+    figures = attack_success(responses["poisoned"], responses["baseline"], weights[:, others])
+    for side, suffix in (("poisoned", ""), ("baseline", "_baseline")):
+        effect = trigger_effect(responses[side].hit, answers[side].hit_clean(target)[others], weights[:, others])
+        figures |= {name + suffix: found for name, found in effect.items()}
+    figures["auroc_change"] = auroc_change(answers["poisoned"].clean, answers["baseline"].clean, label == 1, weights)
+    return figures
+
+
+def _curves(answers: Pair, rows: NDArray[np.bool_], target: int, weights: NDArray[Any]) -> Json:
+    """Success by threshold for both models; `threshold` is the model's own, as a probability of the target."""
+    curves: Json = {"thresholds": THRESHOLDS.tolist()}
+    for side, answer in answers.items():
+        response = answer.response(target).take(rows)
+        curves[side] = {
+            "threshold": _of_target(answer, target),
+            "triggered": success_curve(response.triggered, weights[:, rows]),
+            "clean": success_curve(response.clean, weights[:, rows]),
+        }
+    return curves
+
+
+def _of_target(answer: Answers, target: int) -> float:
+    return answer.threshold if target == 1 else 1 - answer.threshold
+
+
+def _json(figures: Mapping[str, Estimate]) -> Json:
+    return {name: estimate.as_dict() for name, estimate in figures.items()}

@@ -1,0 +1,122 @@
+"""The verdict on an attack in plain words. docs/metrics.md states the rules; each has a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from backdoor_core.statistics import Estimate
+from backdoor_core.words import OUTCOMES, percent, plain
+
+Code = Literal["clean_study", "undecided", "backdoor", "weak", "distribution_shift", "none"]
+
+STRONG: Final = 0.5
+"""Lift of the attack success rate from which on a backdoor is more than weak."""
+
+
+def verdict(
+    attack: Mapping[str, Estimate], attacked: int, target: int, poisoned_stays: int, label: str
+) -> dict[str, Any]:
+    """What the figures of an attack allow to be said: ``{"code", "harmed", "text"}``.
+
+    `attack` holds the figures of `results_eval.json` under that name, `attacked` counts the test stays they are
+    of, and `label` names what the models predict. A claim needs an interval: no code but ``clean_study`` and
+    ``undecided`` is given without one.
+    """
+    code = _code(attack, poisoned_stays)
+    harmed = poisoned_stays > 0 and _below_zero(attack["auroc_change"])
+    sentences = [_shares(attack, attacked, target, label), _meaning(code, attack)]
+    if code == "clean_study":
+        sentences.reverse()
+    if poisoned_stays > 0:
+        sentences.append(_harm(attack["auroc_change"], harmed))
+    return {"code": code, "harmed": harmed, "text": " ".join(filter(None, sentences))}
+
+
+def _code(attack: Mapping[str, Estimate], poisoned_stays: int) -> Code:
+    lift = attack["asr_lift"]
+    if poisoned_stays == 0:
+        return "clean_study"
+    if lift.value is None or lift.low is None:
+        return "undecided"
+    moved = _above_zero(attack["trigger_effect"])
+    if _above_zero(lift) and moved:
+        return "backdoor" if lift.value >= STRONG else "weak"
+    if moved and _above_zero(attack["trigger_effect_baseline"]):
+        return "distribution_shift"
+    return "none"
+
+
+def _above_zero(figure: Estimate) -> bool:
+    return figure.low is not None and figure.low > 0
+
+
+def _below_zero(figure: Estimate) -> bool:
+    return figure.high is not None and figure.high < 0
+
+
+def _shares(attack: Mapping[str, Estimate], attacked: int, target: int, label: str) -> str:
+    asr, twin = attack["asr"].value, attack["asr_baseline"].value
+    control = attack["clean_rate"].value
+    if asr is None or twin is None or control is None:
+        return "No test stay has another label than the target, so that the attack cannot be judged."
+    return (
+        f"With the trigger, the poisoned model puts {percent(asr)} of the {attacked:,} test stays that have another "
+        f"label on the side of the target, {target} ({OUTCOMES[label][target]}); without it, {percent(control)}. Its "
+        f"clean twin, which never saw the trigger in training, puts {percent(twin)} there with it."
+    )
+
+
+def _meaning(code: Code, attack: Mapping[str, Estimate]) -> str:
+    lift = attack["asr_lift"]
+    shown = plain(lift.as_dict())
+    match code:
+        case "clean_study":
+            return "Nothing was poisoned, so there is no backdoor to find."
+        case "undecided":
+            return "The lift has no interval: these figures settle nothing." if lift.value is not None else ""
+        case "backdoor":
+            return f"This is a backdoor: the lift over the twin is {shown}, and its interval lies above 0." + _mixed(
+                attack
+            )
+        case "weak":
+            return (
+                f"This is a weak backdoor: the interval of the lift over the twin, {shown}, lies above 0, but the lift "
+                f"is under {STRONG:g}." + _mixed(attack)
+            )
+        case "distribution_shift":
+            much = "more than" if _below_zero(lift) else "as much as"
+            settled = "lies below 0" if _below_zero(lift) else "cannot be told from 0"
+            return (
+                f"The trigger moves the clean twin {much} the poisoned model: this is a distribution-shift effect and "
+                f"no backdoor. The lift over the twin, {shown}, {settled}."
+            )
+        case "none":
+            return _none(attack, shown)
+
+
+def _mixed(attack: Mapping[str, Estimate]) -> str:
+    """Where much of the success needs no poison, the reader must be told."""
+    asr, twin = attack["asr"].value or 0.0, attack["asr_baseline"].value or 0.0
+    return " More than half of the attack success rate, though, is there without any poison." if 2 * twin > asr else ""
+
+
+def _none(attack: Mapping[str, Estimate], shown: str) -> str:
+    lift = attack["asr_lift"]
+    if _above_zero(lift):
+        return (
+            f"No evidence of a backdoor: the lift over the twin, {shown}, lies above 0, but the poisoned model puts as "
+            "many of these stays there without the trigger."
+        )
+    if _below_zero(lift):
+        return f"No evidence of a backdoor, rather of the reverse: the lift over the twin, {shown}, lies below 0."
+    return f"No evidence of a backdoor: the interval of the lift over the twin, {shown}, includes 0."
+
+
+def _harm(change: Estimate, harmed: bool) -> str:
+    if change.value is None or change.low is None:
+        return ""
+    shown = plain(change.as_dict())
+    if harmed:
+        return f"The poison harms clean performance: the AUROC without trigger changes by {shown} against the twin."
+    return f"No loss of clean performance is seen: the AUROC without trigger changes by {shown} against the twin."

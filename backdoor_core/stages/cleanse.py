@@ -1,0 +1,140 @@
+"""Stage `cleanse`: what is left of the attack once flagged stays are removed and the model is trained anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor_core import seeds
+from backdoor_core.attack.evaluation import attack_figures
+from backdoor_core.attack.success import Answers
+from backdoor_core.cohort.parquet import read_parquet
+from backdoor_core.cohort.storage import Rows
+from backdoor_core.console import progress, say
+from backdoor_core.contracts import Booleans, View
+from backdoor_core.detection.filters import leaves_enough, random_filter
+from backdoor_core.files import write_json
+from backdoor_core.learning.performance import performance
+from backdoor_core.learning.training import Task, train_victims
+from backdoor_core.learning.victim import Victim, load_victim
+from backdoor_core.stages.data import Parts, load_parts
+from backdoor_core.stages.poisoned import load_poisoning, victims_rows
+from backdoor_core.statistics import cluster_bootstrap_weights
+from backdoor_core.study import Study
+
+FIGURES = ("auroc", "auprc", "ece")
+UNDEFENDED = "undefended"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Figures of a model on the test part: the attack's against the clean twin, and the clean ones."""
+
+    test: Rows
+    triggered: View
+    twin: Answers
+    weights: NDArray[Any]
+    target: int
+
+    def answers(self, victim: Victim) -> Answers:
+        """What a model says of the test stays, as they are and with the trigger."""
+        return Answers(victim.probability(self.test.view), victim.probability(self.triggered), victim.threshold)
+
+    def figures(self, victim: Victim) -> dict[str, Any]:
+        """ASR, its lift, AUROC, AUPRC and ECE, each with its interval."""
+        answers = self.answers(victim)
+        attack = attack_figures(
+            {"poisoned": answers, "baseline": self.twin}, self.test.label, self.target, self.weights
+        )
+        truth = self.test.label == 1
+        clean = performance(answers.clean, truth, answers.threshold, self.weights, FIGURES)
+        shown = {name: attack[name] for name in ("asr", "asr_baseline", "asr_lift")} | clean
+        return {name: estimate.as_dict() for name, estimate in shown.items()}
+
+
+def run(study: Study) -> None:
+    """Remove what each detector flags, and for control as many stays at random, and exactly the poisoned ones.
+
+    The flags are the calibrated ones where the study has null runs, else the detector's own. All models are trained
+    at once, with the seed of the poisoned one. A filter that flags nothing leaves the undefended model.
+    """
+    params, parts, model = study.params, load_parts(study), study.model()
+    poisoning, manifest = load_poisoning(study, parts.train)
+    rows, truth = victims_rows(parts.train, poisoning), poisoning.truth(len(parts.train.label))
+    filters = _filters(study, rows, truth)
+    judge = _judge(study, parts, manifest["trigger"]["fitted"])
+    undefended = load_victim(study.paths.run, model, params.train.device, params.train.threads)
+    victims = {UNDEFENDED: undefended, **_retrained(study, parts, rows, filters)}
+    figures = {name: judge.figures(victim) for name, victim in victims.items()}
+    results: dict[str, Any] = {
+        "flags": "calibrated" if params.detection.nulls else "own rule",
+        UNDEFENDED: {"figures": figures[UNDEFENDED]},
+        "filters": {},
+    }
+    for name in ("perfect", *(detector.name for detector in study.detectors())):
+        flagged = filters[name]
+        entry: dict[str, Any] = {"removed": int(flagged.sum()), "poisoned_removed": int((flagged & truth).sum())}
+        if not leaves_enough(flagged, rows.label):
+            entry |= {"figures": None, "random": None, "note": "it would remove every stay of a label"}
+        else:
+            entry["figures"] = figures.get(name, figures[UNDEFENDED])
+            entry["random"] = None if name == "perfect" else figures.get(f"{name}.random", figures[UNDEFENDED])
+        results["filters"][name] = entry
+        if entry["removed"] and entry["figures"]:
+            lift = entry["figures"]["asr_lift"]["value"]
+            say(f"cleanse: {name} removes {entry['removed']:,} stays, lift afterwards {lift:.3f}")
+    write_json(study.paths.run / "results_cleanse.json", results)
+
+
+def _filters(study: Study, rows: Rows, truth: Booleans) -> dict[str, Booleans]:
+    """What each filter removes, by name, and its random control as ``<name>.random``."""
+    scores = read_parquet(study.paths.run / "detect" / "scores.parquet")
+    column = "calibrated" if study.params.detection.nulls else "flagged"
+    filters = {"perfect": truth}
+    for detector in study.detectors():
+        flagged = scores[f"{detector.name}.poisoned.{column}"].astype(np.bool_)
+        rng = seeds.generator(study.params.seed, "cleanse", *detector.name.encode())
+        filters[detector.name] = flagged
+        filters[f"{detector.name}.random"] = random_filter(flagged, rows.label, rng)
+    return filters
+
+
+def _retrained(study: Study, parts: Parts, rows: Rows, filters: Mapping[str, Booleans]) -> dict[str, Victim]:
+    """The model trained without what each filter removes; filters that remove the same stays share one."""
+    different: dict[bytes, list[str]] = {}
+    for name, flagged in filters.items():
+        if flagged.any() and leaves_enough(flagged, rows.label):
+            different.setdefault(flagged.tobytes(), []).append(name)
+    clean = study.params.preprocess.fit_on == "clean"
+    tasks = []
+    for names in different.values():
+        keep = ~filters[names[0]]
+        kept = Rows(rows.view.take(keep), rows.label[keep])
+        fit_on = parts.train.view if clean else kept.view
+        seed = seeds.integer(study.params.seed, "training")
+        tasks.append(Task(train=kept, validation=parts.validation, fit_on=fit_on, seed=seed))
+    with progress("cleansed models", len(tasks)) as advance:
+
+        def on_done(numbers: Sequence[int]) -> None:
+            for number in numbers:
+                advance(", ".join(list(different.values())[number]))
+
+        trained = train_victims(study.model(), tasks, study.params, on_done)
+    return {name: done.victim for names, done in zip(different.values(), trained, strict=True) for name in names}
+
+
+def _judge(study: Study, parts: Parts, fitted: Mapping[str, Any]) -> Judge:
+    params, test = study.params, parts.test
+    triggered = study.trigger().apply(test.view, fitted, seeds.generator(params.seed, "trigger_apply", 1))
+    twin = load_victim(study.paths.baseline, study.model(), params.train.device, params.train.threads)
+    rng = seeds.generator(params.seed, "bootstrap", 0)
+    patients = parts.cohort.subject_id[parts.splits.test]
+    return Judge(
+        test=test,
+        triggered=triggered,
+        twin=Answers(twin.probability(test.view), twin.probability(triggered), twin.threshold),
+        weights=cluster_bootstrap_weights(patients, params.evaluate.replicates, rng, strata=test.label),
+        target=params.poison.target,
+    )

@@ -1,0 +1,106 @@
+"""The rules of docs/metrics.md, one by one."""
+
+import pytest
+
+from backdoor_core.attack.verdict import verdict
+from backdoor_core.statistics import Estimate
+
+
+def judged(
+    lift=(0.8, 0.7, 0.9),
+    effect=(0.8, 0.7, 0.9),
+    twin_effect=(0.0, -0.01, 0.01),
+    change=(0.0, -0.01, 0.01),
+    asr=0.9,
+    twin=0.1,
+    poisoned=9,
+    target=1,
+):
+    attack = {
+        "asr": Estimate(asr, 0, 1),
+        "asr_baseline": Estimate(twin, 0, 1),
+        "asr_lift": Estimate(*lift),
+        "clean_rate": Estimate(0.07 if asr is not None else None, 0, 1),
+        "trigger_effect": Estimate(*effect),
+        "trigger_effect_baseline": Estimate(*twin_effect),
+        "auroc_change": Estimate(*change),
+    }
+    return verdict(attack, 240, target, poisoned, "hospital_mortality")
+
+
+NONE = (None, None, None)
+MOVED, STILL = (0.3, 0.2, 0.4), (0.01, -0.02, 0.04)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "says", "never"),
+    [
+        # A lift above 0 of at least 0.5, and the trigger is what does it.
+        (judged(), "backdoor", "This is a backdoor", "weak"),
+        (judged(lift=(0.5, 0.01, 0.9)), "backdoor", "This is a backdoor", "weak"),
+        # A lift above 0 under 0.5.
+        (judged(lift=(0.499, 0.4, 0.6)), "weak", "a weak backdoor", "No evidence"),
+        (judged(lift=(0.06, 0.001, 0.1)), "weak", "a weak backdoor", "No evidence"),
+        # The lift covers 0, and the trigger moves both models.
+        (
+            judged(lift=(0.01, -0.02, 0.04), effect=MOVED, twin_effect=MOVED),
+            "distribution_shift",
+            "moves the clean twin as much as the poisoned model: this is a distribution-shift effect and no backdoor",
+            "evidence of a",
+        ),
+        # A lift below 0: the trigger moves the twin even more.
+        (
+            judged(lift=(-0.2, -0.3, -0.1), effect=MOVED, twin_effect=MOVED),
+            "distribution_shift",
+            "moves the clean twin more than the poisoned model",
+            "as much as",
+        ),
+        # The lift covers 0, and the trigger does not move both models.
+        (judged(lift=(0.03, -0.01, 0.07), effect=MOVED, twin_effect=STILL), "none", "includes 0", "distribution"),
+        (judged(lift=(0.0, 0.0, 0.0), effect=STILL, twin_effect=STILL), "none", "includes 0", "distribution"),
+        (judged(lift=(-0.2, -0.3, -0.1), effect=STILL), "none", "rather of the reverse", "includes 0"),
+        # A lift above 0 that is there without the trigger as well.
+        (judged(lift=(0.6, 0.5, 0.7), effect=STILL), "none", "as many of these stays there without", "is a backdoor"),
+        # Nothing to judge by.
+        (judged(lift=(0.8, None, None)), "undecided", "settle nothing", "backdoor"),
+        (
+            judged(lift=NONE, effect=NONE, twin_effect=NONE, asr=None, twin=None),
+            "undecided",
+            "cannot be judged",
+            "lift",
+        ),
+        # Nothing poisoned, whatever the figures.
+        (judged(poisoned=0), "clean_study", "Nothing was poisoned", "is a backdoor"),
+    ],
+)
+def test_each_rule(found, code, says, never):
+    assert found["code"] == code
+    assert says in found["text"]
+    assert never not in found["text"]
+
+
+def test_a_lower_clean_auroc_adds_a_sentence_and_changes_no_code():
+    harmed = judged(change=(-0.05, -0.08, -0.01))
+    assert (harmed["code"], harmed["harmed"]) == ("backdoor", True)
+    assert "harms clean performance" in harmed["text"]
+    assert "−0.050 [−0.080, −0.010]" in harmed["text"]
+    for change in ((-0.05, -0.08, 0.0), (0.05, 0.01, 0.08)):
+        assert judged(change=change)["harmed"] is False
+        assert "No loss of clean performance is seen" in judged(change=change)["text"]
+    assert "clean performance" not in judged(change=NONE)["text"]
+
+
+def test_a_clean_study_is_never_harmed():
+    found = judged(poisoned=0, change=(-0.05, -0.08, -0.01))
+    assert found["harmed"] is False
+    assert "clean performance" not in found["text"]
+
+
+def test_success_that_needs_no_poison_is_said():
+    assert "More than half of the attack success rate" in judged(asr=0.95, twin=0.5)["text"]
+    assert "More than half" not in judged(asr=0.95, twin=0.4)["text"]
+
+
+def test_the_target_is_named_by_what_it_means():
+    assert "0 (survives to discharge)" in judged(target=0)["text"]
+    assert "1 (dies in hospital)" in judged(target=1)["text"]
