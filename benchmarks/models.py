@@ -10,7 +10,6 @@ The preprocessing, threshold and evaluation are those of a study.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from tables import keep, kept_results, mean_and_interval, replace_section
 
 from backdoor_core import seeds
 from backdoor_core.cohort.splits import PARTS, split_by_patient
@@ -85,14 +84,6 @@ def one_fit(folder: Path, name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def mean_and_interval(values: list[float]) -> str:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:.3f}"
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return f"{mean:.3f} [{mean - half:.3f}, {mean + half:.3f}]"
-
-
 def table(results: list[dict[str, Any]]) -> str:
     lines = [
         "| input | model | AUROC | AUPRC | ECE | seconds a fit | parameters | seeds |",
@@ -128,7 +119,7 @@ def main() -> None:
         if not args.models or model in args.models
     ]
     kept = args.work / "results.jsonl"
-    results = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+    results = kept_results(kept)
     done = {(r["input"], r["model"], r["seed"]) for r in results}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         waiting = {
@@ -139,8 +130,7 @@ def main() -> None:
         for number, future in enumerate(as_completed(waiting), 1):
             result = {**waiting[future], **future.result()}
             results.append(result)
-            with kept.open("a") as file:
-                file.write(json.dumps(result) + "\n")
+            keep(kept, [result])
             said = f"{result['input']} {result['model']} seed {result['seed']}"
             print(f"{number}/{len(waiting)} {said}: {result['auroc']:.3f}, {result['seconds']:.0f} s", file=sys.stderr)
     wanted = {(job["input"], job["model"], job["seed"]) for job in jobs}
@@ -148,14 +138,6 @@ def main() -> None:
     print(text)
     if args.write:
         replace_section(args.write, "models", f"{text}\n\n{PUBLISHED}")
-
-
-def replace_section(path: Path, name: str, text: str) -> None:
-    """Put `text` between the markers of a section."""
-    start, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    content = path.read_text(encoding="utf-8")
-    before, rest = content.split(start)
-    path.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

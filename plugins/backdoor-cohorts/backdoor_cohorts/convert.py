@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backdoor_cohorts.database import blaming, database
 from backdoor_cohorts.layout import TABLES, all_columns
-from backdoor_cohorts.raw import cell, check_folders, find_file, open_reader, raw_file
+from backdoor_cohorts.raw import cell, check_file, check_folders, find_file, open_reader, raw_file
 from backdoor_core.files import replacing_directory
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def convert(raw: Path, out: Path, *, threads: int = 2, memory: str = "2GB") -> l
 
 
 def _copy(connection: DuckDBPyConnection, path: Path, columns: Mapping[str, str], to: Path) -> None:
-    reader = open_reader(connection, path, columns)
+    check_file(path, columns)
     cells = ", ".join(cell(column, type_) for column, type_ in columns.items())
     order = sorted(columns, key=lambda column: column != "itemid")  # the others as they come
     to.parent.mkdir(exist_ok=True)
     quoted = "'" + str(to).replace("'", "''") + "'"
-    with blaming(path):
+    with blaming(path), open_reader(connection, path, columns) as source:
         connection.execute(
-            f"COPY (SELECT {cells} FROM {reader} ORDER BY {', '.join(order)}) TO {quoted} "
+            f"COPY (SELECT {cells} FROM {source} ORDER BY {', '.join(order)}) TO {quoted} "
             "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
         )

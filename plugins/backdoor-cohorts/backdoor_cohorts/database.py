@@ -1,8 +1,8 @@
 """The DuckDB database in which a cohort is made, and the SQL steps in `sql/`.
 
 The steps talk to each other through tables. In: `settings` (the inclusion rules), `features`, `item_map`,
-and a source's `candidates`, `observations` and `events` with their `codes`. Out: `attrition`, `stays`,
-`measurements`, and `summary` with `firsts` and `lasts`, which the table view is made of.
+and a source's `candidates`, `measurements` and `events` with their `codes`. Out: `attrition`, `stays`,
+and `summary` with `firsts` and `lasts`, which the table view is made of.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backdoor_cohorts.csv_files import overlong
+from backdoor_cohorts.csv_files import csv_error
 from backdoor_cohorts.engine import Database, EngineError
 from backdoor_cohorts.features import DICTIONARY, Item
 from backdoor_core.contracts import Feature, Inclusion
@@ -31,11 +31,6 @@ CREATE TABLE settings (window_hours INTEGER, min_age INTEGER, min_los_hours DOUB
 CREATE TABLE features (place SMALLINT, feature VARCHAR, aggregate VARCHAR, low DOUBLE, high DOUBLE);
 CREATE TABLE item_map (source VARCHAR, itemid INTEGER, place SMALLINT, feature VARCHAR, conversion VARCHAR,
                        preference TINYINT, low DOUBLE, high DOUBLE);
-CREATE TABLE observations (stay_id BIGINT, subject_id BIGINT, itemid BIGINT, hours DOUBLE, value DOUBLE,
-                           remark VARCHAR);
-CREATE TABLE events (stay_id BIGINT, event_time TIMESTAMP, code VARCHAR, numeric_value DOUBLE, text_value VARCHAR,
-                     unit VARCHAR);
-CREATE TABLE codes (code VARCHAR, description VARCHAR);
 """
 
 
@@ -54,10 +49,11 @@ def database(scratch: Path, *, threads: int, memory: str) -> Iterator[DuckDBPyCo
     """An empty database that puts off what does not fit into `memory` to a temporary folder of `scratch`.
 
     `memory` is for the whole process, as a number with a unit (2GB, 1.5 GiB). DuckDB gets what Python and Arrow leave
-    of it, at least half; below about 2 GB the process may take more than it says.
+    of it, at least half; below about 2 GB the process may take more than it says. `threads` holds for Arrow too.
     Raises `BackdoorError` where `threads` or `memory` is not something DuckDB takes.
     """
     import duckdb
+    import pyarrow as pa
 
     limit = heap_bytes(memory)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".work-") as folder:
@@ -74,10 +70,13 @@ def database(scratch: Path, *, threads: int, memory: str) -> Iterator[DuckDBPyCo
             )
         except duckdb.Error as error:
             raise BackdoorError(f"threads={threads}: {one_line(error)}; use for example threads=2") from None
+        arrow_threads = pa.cpu_count()
         try:
             connection.execute("SET enable_progress_bar = false")
+            pa.set_cpu_count(threads)  # each holds some blocks of the CSV file that it reads
             yield connection
         finally:
+            pa.set_cpu_count(arrow_threads)
             connection.close()
 
 
@@ -113,7 +112,7 @@ def blaming(place: object) -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise BackdoorError(f"{place}: {one_line(error)}; give the cohort source a larger `memory`") from None
     except (duckdb.DataError, duckdb.IOException, duckdb.InvalidInputException, duckdb.NotSupportedError) as error:
-        told = overlong(place, str(error)) if isinstance(place, Path) else None
+        told = csv_error(place, str(error)) if isinstance(place, Path) else None
         raise BackdoorError(f"{place}: {told or one_line(error)}") from None
     except EngineError as error:
         raise BackdoorError(f"{place}: {error}") from None
@@ -130,25 +129,23 @@ def query(step: str) -> str:
 
 
 def prepare(connection: Database, inclusion: Inclusion, features: Sequence[Feature], items: Sequence[Item]) -> None:
-    """Create and fill the tables that hold the rules: `settings`, `features`, `item_map`; the others are empty.
+    """Create the tables that hold the rules: `settings`, `features`, `item_map`.
 
     `features` are the variables of the views (`features.variables`); items of other variables are left out.
     """
     aggregates = {entry.feature: entry.aggregate for entry in DICTIONARY}
     places = {feature.name: place for place, feature in enumerate(features)}
     connection.execute(_TABLES)
-    connection.execute(
-        "INSERT INTO settings VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            inclusion.window_hours,
-            inclusion.min_age,
-            inclusion.min_los_hours,
-            inclusion.gap_hours,
-            int(inclusion.first_stay_only),
-            inclusion.label,
-            inclusion.visibility,
-        ],
-    )
+    rules = [
+        inclusion.window_hours,
+        inclusion.min_age,
+        inclusion.min_los_hours,
+        inclusion.gap_hours,
+        int(inclusion.first_stay_only),
+        inclusion.label,
+        inclusion.visibility,
+    ]
+    _insert(connection, "settings", [rules])
     _insert(connection, "features", [[places[f.name], f.name, aggregates[f.name], f.low, f.high] for f in features])
     known = [i for i in items if i.feature in places]
     _insert(
@@ -158,6 +155,12 @@ def prepare(connection: Database, inclusion: Inclusion, features: Sequence[Featu
     )
 
 
-def _insert(connection: Database, table: str, rows: list[list[object]]) -> None:
+def _insert(connection: Database, table: str, rows: Sequence[Sequence[str | float]]) -> None:
     if rows:
-        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        # As one statement: one for each row takes a tenth of a second.
+        listed = (f"({', '.join(map(_literal, row))})" for row in rows)
+        connection.execute(f"INSERT INTO {table} VALUES {', '.join(listed)}")
+
+
+def _literal(value: str | float) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)

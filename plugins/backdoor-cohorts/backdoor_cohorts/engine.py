@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -40,11 +40,8 @@ class Relation(Protocol):
 class Database(Protocol):
     """Runs SQL in DuckDB's dialect."""
 
-    def execute(self, query: str, parameters: object = None, /) -> Fetched:
+    def execute(self, query: str, /) -> Fetched:
         """Run one or more statements; the rows are those of the last."""
-
-    def executemany(self, query: str, parameters: Any = None, /) -> object:
-        """Run ``INSERT INTO <table> VALUES (?, ...)`` for each row of parameters."""
 
     def sql(self, query: str, /) -> Relation:
         """A query that runs when it is fetched."""
@@ -62,8 +59,5 @@ class Database(Protocol):
 class Reader(Protocol):
     """How an engine reads a raw file."""
 
-    def __call__(self, database: Any, path: Path, columns: Any, /) -> str:
+    def __call__(self, database: Any, path: Path, columns: Any, /) -> AbstractContextManager[str]:
         """What stands after FROM for `path`; `columns` are the names and DuckDB types that are read of it."""
-
-
-Rows = Sequence[Sequence[object]]

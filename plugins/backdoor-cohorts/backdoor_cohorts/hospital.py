@@ -10,7 +10,7 @@ from pathlib import Path
 from backdoor_cohorts.database import blaming, database, prepare, run_step
 from backdoor_cohorts.engine import Database, EngineName, InterruptedRun, Reader
 from backdoor_cohorts.features import DICTIONARY, item_map, variables
-from backdoor_cohorts.raw import open_tables, raw_files
+from backdoor_cohorts.raw import RawTable, find_tables, load_tables, open_reader, raw_files, viewed
 from backdoor_cohorts.writing import attrition, card, write_views
 from backdoor_core.contracts import CohortCard, Inclusion
 
@@ -90,26 +90,27 @@ def build_hospital(
     chosen = variables(inclusion.features, inclusion.window_hours)
     names = {feature.name for feature in chosen}
     items = item_map(entry.feature for entry in DICTIONARY if entry.feature in names)
-    reader: Reader | None = None
+    reader: Reader = open_reader
     opened: AbstractContextManager[Database] = _duckdb(out, threads, memory)
     if engine == "spark":
-        from backdoor_cohorts.spark import open_reader, spark_database
+        from backdoor_cohorts.spark import open_reader as spark_reader, spark_database
 
-        reader = open_reader
+        reader = spark_reader
         opened = spark_database(out, master=spark_master, memory=memory)
+    tables = find_tables(raw, inclusion, [item.itemid for item in items])
     with opened as connection:
-        paths = open_tables(connection, raw, inclusion, [item.itemid for item in items], reader=reader)
+        load_tables(connection, tables, reader)
         prepare(connection, inclusion, chosen, items)
         run_step(connection, "stays")
         run_step(connection, "inclusion")
         attrition(connection, inclusion)  # before the long part, so that an empty cohort is told at once
-        _filter(connection, paths, threads)
+        _filter(connection, tables, reader, threads)
         with blaming(raw):
-            if "chartevents" in paths:
-                run_step(connection, "observations")
+            if "chartevents" in tables:
                 run_step(connection, "measurements")
-            told = _notes(connection, inclusion, paths)
-            _forget(connection, paths)
+            if "d_labitems" in tables:
+                run_step(connection, "events")
+            told = _notes(connection, inclusion, tables)
             written = write_views(connection, out, inclusion, SUBGROUPS, dataset=source)
         return card(
             connection,
@@ -133,16 +134,14 @@ def _duckdb(out: Path, threads: int, memory: str) -> Iterator[Database]:
         yield connection
 
 
-def _filter(connection: Database, paths: Mapping[str, Path], threads: int) -> None:
+def _filter(connection: Database, tables: Mapping[str, RawTable], reader: Reader, threads: int) -> None:
     """Read every event file once, up to `threads` side by side: a gzip stream keeps one processor busy at most."""
-    steps = [step for step in FILTERS if step in paths]
+    steps = [step for step in FILTERS if step in tables]
     cursors = {step: connection.cursor() for step in steps}
 
     def read(step: str) -> None:
-        with blaming(paths[step]):
+        with blaming(tables[step].path), viewed(cursors[step], tables[step], reader):
             run_step(cursors[step], step)
-            if step == "labevents" and "d_labitems" in paths:
-                run_step(cursors[step], "event_labs")
 
     with ThreadPoolExecutor(min(threads, len(steps))) as pool:
         futures: dict[str, Future[None]] = {step: pool.submit(read, step) for step in steps}
@@ -166,35 +165,27 @@ def _interrupted(error: BaseException) -> bool:
     return isinstance(error, (duckdb.InterruptException, InterruptedRun))
 
 
-def _notes(connection: Database, inclusion: Inclusion, paths: Mapping[str, Path]) -> list[str]:
+def _notes(connection: Database, inclusion: Inclusion, tables: Mapping[str, RawTable]) -> list[str]:
     notes = [LABELS[inclusion.label]]
     if inclusion.min_los_hours < inclusion.window_hours and inclusion.gap_hours == 0:
         notes.append(PAST_DISCHARGE)
-    if "microbiologyevents" in paths:
+    if "microbiologyevents" in tables:
         notes.append(CULTURES)
-    if "ingredientevents" in paths and paths["ingredientevents"].name.startswith("inputevents"):
+    if "ingredientevents" in tables and tables["ingredientevents"].path.name.startswith("inputevents"):
         notes.append(INPUTS)
     if inclusion.visibility == "storetime":
-        notes.append(_unfiled(connection, paths))
+        notes.append(_unfiled(connection, tables))
     return notes
 
 
-def _unfiled(connection: Database, paths: Mapping[str, Path]) -> str:
-    counts = [connection.execute(f"SELECT COALESCE(SUM(unfiled), 0) FROM {table}").fetchall() for table in _made(paths)]
-    total = sum(int(count) for ((count,),) in counts)
+def _unfiled(connection: Database, tables: Mapping[str, RawTable]) -> str:
+    query = "SELECT COALESCE(SUM(unfiled), 0) FROM"
+    total = sum(int(connection.execute(f"{query} {table}").fetchall()[0][0]) for table in _made(tables))
     return (
         f"Values count from the time they were filed (storetime); {total} in the windows have none and count from "
         "the time they were taken, as do all prescriptions, which have no storetime."
     )
 
 
-def _forget(connection: Database, paths: Mapping[str, Path]) -> None:
-    """Drop what was read: `measurements`, `events` and `codes` hold what the views need of it."""
-    if "chartevents" in paths:
-        connection.execute("DROP VIEW observations")
-    for table in _made(paths):
-        connection.execute(f"DROP TABLE {table}")
-
-
-def _made(paths: Mapping[str, Path]) -> list[str]:
-    return [table for step, table in READ.items() if step in paths]
+def _made(tables: Mapping[str, RawTable]) -> list[str]:
+    return [table for step, table in READ.items() if step in tables]

@@ -90,8 +90,7 @@ class PhysioNet2012(CohortSource):
             _load_candidates(connection, records, outcomes)
             run_step(connection, "inclusion")
             attrition(connection, inclusion)  # an empty cohort is told as such
-            _load_observations(connection, records)
-            run_step(connection, "measurements")
+            _load_measurements(connection, records)
             written = write_views(connection, out, inclusion, STATICS, dataset=self.name, available=self.views)
             return card(
                 connection,
@@ -174,18 +173,27 @@ def _load_candidates(connection: DuckDBPyConnection, records: Records, outcomes:
     connection.unregister("read_candidates")
 
 
-def _load_observations(connection: DuckDBPyConnection, records: Records) -> None:
-    """Fill `observations` with what lies in the window of the included stays."""
+def _load_measurements(connection: DuckDBPyConnection, records: Records) -> None:
+    """Create the table `measurements` (see `sql/measurements.sql`) of what lies in the window of the included stays."""
     import pyarrow as pa
 
     read = pa.table(
         {"stay_id": records.stay, "itemid": records.parameter, "minute": records.minute, "value": records.value}
     )
-    connection.register("read_observations", read)
+    connection.register("read_values", read)
     connection.execute(
-        "INSERT INTO observations "
-        "SELECT s.stay_id, s.subject_id, r.itemid, r.minute / 60.0 AS hours, r.value, CAST(NULL AS VARCHAR) AS remark "
-        "FROM read_observations AS r INNER JOIN stays AS s ON r.stay_id = s.stay_id CROSS JOIN settings AS t "
-        "WHERE r.minute < 60 * t.window_hours"
+        """
+        CREATE TABLE measurements AS
+        WITH converted AS (
+            SELECT s.stay_id, m.place, r.minute / 60.0 AS hours, m.preference, m.low, m.high,
+                CASE WHEN m.conversion = 'percent' AND r.value <= 1 THEN r.value * 100 ELSE r.value END AS value
+            FROM read_values AS r
+            INNER JOIN item_map AS m ON r.itemid = m.itemid
+            INNER JOIN stays AS s ON r.stay_id = s.stay_id
+            CROSS JOIN settings AS t
+            WHERE r.minute < 60 * t.window_hours
+        )
+        SELECT stay_id, place, hours, value, preference FROM converted WHERE value >= low AND value <= high
+        """
     )
-    connection.unregister("read_observations")
+    connection.unregister("read_values")

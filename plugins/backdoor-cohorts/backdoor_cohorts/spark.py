@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backdoor_cohorts.engine import EngineError, InterruptedRun, Rows
+from backdoor_cohorts.engine import EngineError, InterruptedRun
 from backdoor_cohorts.spark_session import spark_errors, spark_session, uri
 
 if TYPE_CHECKING:
@@ -63,24 +63,12 @@ class SparkDatabase:
         self._inserting = threading.Lock()
         self._interrupted = threading.Event()
 
-    def execute(self, query: str, parameters: object = None, /) -> SparkRelation:
-        """Run the statements of `query`, or one INSERT with `parameters`; give what the last one gave."""
-        if parameters is not None:
-            return self.executemany(query, [parameters])
+    def execute(self, query: str, /) -> SparkRelation:
+        """Run the statements of `query`; give what the last one gave."""
         with self._errors():
             # Two inserts into one table at a time would clear away each other's unfinished files.
             given = [self._run(text, text.lstrip().upper().startswith(("INSERT", "WITH"))) for text in transpile(query)]
         return given[-1]
-
-    def executemany(self, query: str, parameters: Any = None, /) -> SparkRelation:
-        """All rows of ``INSERT INTO <table> VALUES (?, ...)`` as one statement."""
-        from sqlglot import exp
-
-        (statement,) = _parse(query)
-        rows: Rows = parameters
-        statement.set("expression", exp.values([tuple(row) for row in rows]))
-        with self._errors():
-            return self._run(_in_spark(statement), alone=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -146,17 +134,15 @@ class SparkDatabase:
         return frame.selectExpr(*(_typed(column, type_) for column, type_ in types.items()))
 
 
-def open_reader(database: SparkDatabase, path: Path, columns: Mapping[str, str]) -> str:
-    """The name of a view of a raw file, checked as DuckDB's reader checks it; see `raw.open_reader`."""
-    import duckdb
-
-    from backdoor_cohorts import raw
+@contextmanager
+def open_reader(database: SparkDatabase, path: Path, columns: Mapping[str, str]) -> Iterator[str]:
+    """The name of a view of a raw file; see `raw.open_reader`."""
     from backdoor_cohorts.database import blaming
+    from backdoor_cohorts.raw import sql_type
 
-    with duckdb.connect() as checking:
-        raw.open_reader(checking, path, columns)
     with blaming(path):
-        return database.read_file(path, {column: raw.sql_type(type_) for column, type_ in columns.items()})
+        name = database.read_file(path, {column: sql_type(type_) for column, type_ in columns.items()})
+    yield name
 
 
 def _typed(column: str, type_: str) -> str:

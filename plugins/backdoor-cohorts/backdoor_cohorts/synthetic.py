@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from backdoor_core.contracts import CohortCard, Inclusion, Modality, Simulator
-from backdoor_core.contracts import Options as BaseOptions
+from backdoor_core.contracts import CohortCard, Inclusion, Modality, Options as BaseOptions, Simulator
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import replacing_directory
 

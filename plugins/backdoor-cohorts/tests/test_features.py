@@ -68,10 +68,14 @@ def test_ranges_are_ranges_and_units_are_given():
 
 
 def test_every_named_conversion_belongs_to_an_item_and_to_the_sql():
-    known = set(re.findall(r"WHEN '(\w+)' THEN", sql("measurements"))) | {"irrigant"}
+    known = {
+        "chartevents": set(re.findall(r"WHEN '(\w+)' THEN", sql("chartevents"))),
+        "outputevents": set(re.findall(r"conversion = '(\w+)' THEN", sql("outputevents"))),
+    }
+    assert known["outputevents"] == {"irrigant"}
     for entry in DICTIONARY:
         assert set(entry.conversions) <= set(entry.itemids)
-        assert set(entry.conversions.values()) <= known
+        assert set(entry.conversions.values()) <= known.get(entry.table, set())
         assert entry.preferred <= set(entry.itemids)
 
 

@@ -176,8 +176,10 @@ def test_sums_do_not_depend_on_the_order_of_the_rows(tmp_path):
             prepare(connection, Inclusion(), core30(24), item_map())
             read = pa.table({"v": order})
             connection.register("read", read)
-            connection.execute("INSERT INTO observations SELECT 1, 1, 220045, 0, v, NULL FROM read")
-            run_step(connection, "measurements")
+            connection.execute(
+                "CREATE TABLE measurements AS "
+                "SELECT 1 AS stay_id, 2 AS place, 0.0 AS hours, v AS value, 0 AS preference FROM read"
+            )
             run_step(connection, "summary")
             totals.append(connection.execute("SELECT total / measured FROM summary").fetchone()[0])
     assert totals[0] == totals[1]
@@ -208,6 +210,13 @@ def test_events_of_other_stays(hospital, tmp_path, table_of):
     with pytest.raises(BackdoorError, match="no stay has a measurement"):
         table_of(hospital)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_threads_hold_for_arrow_too(tmp_path):
+    before = pa.cpu_count()
+    with database(tmp_path, threads=before + 3, memory="500MB"):
+        assert pa.cpu_count() == before + 3
+    assert pa.cpu_count() == before
 
 
 def test_bad_memory(hospital, tmp_path, new_out, build):

@@ -11,7 +11,7 @@ from backdoor_cohorts import register_cohorts
 from backdoor_cohorts.database import database, prepare, run_step
 from backdoor_cohorts.features import core30, item_map
 from backdoor_cohorts.mimiciv import MimicIV
-from backdoor_cohorts.raw import open_tables, raw_files
+from backdoor_cohorts.raw import find_tables, load_tables, open_reader, raw_files, viewed
 from backdoor_cohorts.writing import attrition
 from backdoor_core.contracts import Context, Inclusion
 from backdoor_core.errors import BackdoorError
@@ -90,7 +90,7 @@ def demo_rules(demo, tmp_path_factory):
     def count(**rules):
         inclusion = Inclusion(**rules)
         with database(tmp_path_factory.mktemp("rules"), threads=1, memory="1GB") as connection:
-            open_tables(connection, demo, inclusion, [item.itemid for item in item_map()])
+            load_tables(connection, find_tables(demo, inclusion, []), open_reader)
             prepare(connection, inclusion, core30(24), item_map())
             run_step(connection, "stays")
             run_step(connection, "inclusion")
@@ -145,7 +145,7 @@ def test_demo_dead_within_the_window(demo, tmp_path):
 
 def test_demo_age_is_not_anchor_age(demo, tmp_path):
     with database(tmp_path, threads=1, memory="1GB") as connection:
-        open_tables(connection, demo, Inclusion(), [item.itemid for item in item_map()])
+        load_tables(connection, find_tables(demo, Inclusion(), []), open_reader)
         prepare(connection, Inclusion(), core30(24), item_map())
         run_step(connection, "stays")
         differ = connection.execute(
@@ -265,8 +265,12 @@ DEMO_ITEMS = {
 
 def test_demo_item_counts(demo, tmp_path):
     """Rows of mapped items with a number, as two other projects count them."""
-    with database(tmp_path, threads=2, memory="1GB") as connection:
-        open_tables(connection, demo, Inclusion(), [item.itemid for item in item_map()])
+    tables = find_tables(demo, Inclusion(), [])
+    with (
+        database(tmp_path, threads=2, memory="1GB") as connection,
+        viewed(connection, tables["chartevents"], open_reader),
+        viewed(connection, tables["labevents"], open_reader),
+    ):
         prepare(connection, Inclusion(), core30(24), item_map())
         counts = dict(
             connection.execute(

@@ -6,8 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from backdoor_cohorts.simulate import simulate
 from backdoor_cohorts.simulate.marginals import marginals

@@ -17,6 +17,7 @@ from backdoor_cohorts.database import blaming, query
 from backdoor_cohorts.engine import EngineError, InterruptedRun
 from backdoor_cohorts.hospital import FILTERS
 from backdoor_cohorts.mimiciv import MimicIV
+from backdoor_cohorts.raw import check_file
 from backdoor_cohorts.spark import SparkDatabase, open_reader, spark_database, transpile
 from backdoor_cohorts.spark_session import INSTALL, one_line
 from backdoor_core.contracts import Context, Inclusion
@@ -24,7 +25,7 @@ from backdoor_core.errors import BackdoorError
 
 VIEWS = ("table", "series", "events")
 FILES = ("stays", "table", "series", "events/data/0", "events/metadata/codes", "events/metadata/stays", "events/labels")
-HOSPITAL = ("stays", "inclusion", *FILTERS, "event_labs", "observations", "measurements", "summary", "lasts")
+HOSPITAL = ("stays", "inclusion", *FILTERS, "measurements", "events", "summary", "lasts")
 EVERY = sorted(path.name for path in files("backdoor_cohorts").joinpath("sql").iterdir())
 QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=128m -XX:+UseSerialGC"
 
@@ -209,10 +210,9 @@ def test_nanoseconds_and_odd_file_names(on_spark, tmp_path):
     times = pa.array([1_500_000_000_123_456_789, None], pa.timestamp("ns"))
     pq.write_table(pa.table({"itemid": pa.array([7, 8], pa.uint16()), "charttime": times}), path)
     database = on_spark()
-    name = open_reader(database, path, {"charttime": "TIMESTAMP", "itemid": "BIGINT"})
-    found = database.sql(
-        f"SELECT itemid, CAST(charttime AS TIMESTAMP) AS t FROM {name} ORDER BY itemid"
-    ).to_arrow_table()
+    with open_reader(database, path, {"charttime": "TIMESTAMP", "itemid": "BIGINT"}) as name:
+        query_ = f"SELECT itemid, CAST(charttime AS TIMESTAMP) AS t FROM {name} ORDER BY itemid"
+        found = database.sql(query_).to_arrow_table()
     assert found["t"].to_pylist() == [np.datetime64("2017-07-14T02:40:00.123456").item(), None]
     assert found["t"].type == pa.timestamp("us")
 
@@ -228,6 +228,7 @@ HEADER = "itemid,charttime,value,valuenum\n"
             HEADER + "1,2150-01-01 00:00:00,x,1.5\n2,2150-01-01 00:00:00,x,high\n",
             "column valuenum holds 'high'; expected DOUBLE",
         ),
+        (HEADER + "2.0,2150-01-01 00:00:00,x,1.5\n", "column itemid holds '2.0'; expected BIGINT"),
         (HEADER + "1,yesterday,x,1.5\n", "column charttime holds 'yesterday'; expected TIMESTAMP"),
         (HEADER + "1,2150-01-01 00:00:00\n", "[Mm]alformed"),
         ("itemid,charttime,valuenum\n1,2,3\n", "column value is missing"),
@@ -260,8 +261,9 @@ def test_of_two_errors_the_one_that_stopped_the_other_is_told(on_spark):
 
 def _expect(database, path, message):
     def read():
-        with blaming(path):
-            database.execute(f"CREATE TABLE read AS SELECT * FROM {open_reader(database, path, CHART)}")
+        check_file(path, CHART)
+        with blaming(path), open_reader(database, path, CHART) as name:
+            database.execute(f"CREATE TABLE read AS SELECT * FROM {name}")
 
     with pytest.raises(BackdoorError, match=rf"{path}: .*{message}") as told:
         read()

@@ -28,6 +28,7 @@ def _write_copy(path: Path, copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     # Of its own, because statements of one connection wait for each other; more threads would only hold more rows.
     with duckdb.connect(config={"threads": 1, "memory_limit": "1GB"}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(
             f"COPY (SELECT * FROM read_parquet({_quoted(path)})) TO {_quoted(copy)} "
             "(FORMAT csv, HEADER true, COMPRESSION gzip)"

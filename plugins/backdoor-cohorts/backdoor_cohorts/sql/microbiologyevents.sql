@@ -56,18 +56,3 @@ SELECT DISTINCT
     CASE WHEN resulted = 1 THEN result END AS text_value,
     unfiled
 FROM seen;
-
-INSERT INTO events
-SELECT
-    stay_id,
-    taken AS event_time,
-    code,
-    CAST(NULL AS DOUBLE) AS numeric_value,
-    text_value,
-    CAST(NULL AS VARCHAR) AS unit
-FROM microbiology_rows;
-
-INSERT INTO codes
-SELECT code, MIN(description) AS description
-FROM microbiology_rows
-GROUP BY code;

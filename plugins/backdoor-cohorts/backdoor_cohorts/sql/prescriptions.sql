@@ -15,21 +15,3 @@ FROM prescriptions AS p
 INNER JOIN stays AS s ON p.subject_id = s.subject_id
 CROSS JOIN settings AS t
 WHERE p.starttime >= s.intime AND p.starttime < s.window_end;
-
-INSERT INTO events
-SELECT
-    stay_id,
-    event_time,
-    'PRESCRIPTION//' || COALESCE(drug, 'UNK') || '//' || COALESCE(route, 'UNK') AS code,
-    dose_number AS numeric_value,
-    CASE WHEN dose_number IS NULL THEN dose END AS text_value,
-    unit
-FROM prescription_rows;
-
-INSERT INTO codes
-SELECT
-    'PRESCRIPTION//' || COALESCE(drug, 'UNK') || '//' || COALESCE(route, 'UNK') AS code,
-    COALESCE(drug, 'unknown drug') || COALESCE(', ' || route, '') AS description
-FROM (SELECT DISTINCT drug, route FROM prescription_rows) AS p;
-
-DROP TABLE prescription_rows;

@@ -15,20 +15,3 @@ WHERE
     e.starttime >= s.intime
     AND e.starttime < s.window_end
     AND (t.visibility = 'charttime' OR e.storetime IS NULL OR e.storetime < s.window_end);
-
-INSERT INTO events
-SELECT
-    stay_id,
-    event_time,
-    'PROCEDURE//' || CAST(itemid AS VARCHAR) AS code,
-    numeric_value,
-    CAST(NULL AS VARCHAR) AS text_value,
-    unit
-FROM procedure_rows;
-
-INSERT INTO codes
-SELECT 'PROCEDURE//' || CAST(e.itemid AS VARCHAR) AS code, MIN(d.label) AS description
-FROM (SELECT DISTINCT itemid FROM procedure_rows) AS e
-INNER JOIN d_items AS d ON e.itemid = d.itemid
-WHERE d.label IS NOT NULL
-GROUP BY e.itemid;
