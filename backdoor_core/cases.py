@@ -1,15 +1,18 @@
-"""What a training-set detector is given: the case, and through it what it declared of the victim."""
+"""What detectors and repairs are given: a case, and through it what they declared of the victim."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core.views import Booleans, Floats, Integers, View
+
+if TYPE_CHECKING:
+    from torch import nn
 
 T = TypeVar("T")
 Need = Literal["labels", "inputs", "embedding", "gradient", "predict", "checkpoints", "retrain", "trusted", "truth"]
@@ -60,6 +63,38 @@ class VictimAccess(Protocol):
 
     def retrained(self, keep: Booleans) -> Floats:
         """(N,) log-odds for all training rows by the same model, trained anew on those of the mask."""
+
+
+@dataclass(frozen=True)
+class RepairCase:
+    """What a repair is given: the victim's network and the training part as it has it, and neither truth nor trigger.
+
+    Inputs are preprocessed: (N, channels) of a table, (N, T, channels) of a series.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: Integers
+    """(N,) as given."""
+    trusted: tuple[NDArray[np.float32], Integers] | None
+    """Inputs and labels of stays known to be clean, where the study grants some (`detection.trusted`)."""
+    network: nn.Module
+    """A copy of the victim's network, in evaluation mode, that the repair may change."""
+    fresh: Callable[[int], nn.Module]
+    """A network of the same architecture with the initial weights of a seed."""
+    retrain: Callable[[Mapping[str, Any]], Retrained]
+    """Trains the victim anew on the same rows with other preprocessing, given as changes of the params `preprocess`."""
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    epochs: int
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A victim that `RepairCase.retrain` trained; the bench knows what it holds."""
+
+    victim: Any
 
 
 @dataclass(frozen=True)

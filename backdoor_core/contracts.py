@@ -34,9 +34,12 @@ from backdoor_core.cases import (
     Checkpoint as Checkpoint,
     DetectionCase as DetectionCase,
     Need as Need,
+    RepairCase as RepairCase,
+    Retrained as Retrained,
     Trusted as Trusted,
     WithheldError as WithheldError,
 )
+from backdoor_core.explaining import Attribution as Attribution, ExplainCase as ExplainCase
 from backdoor_core.views import (
     Booleans as Booleans,
     EventsView as EventsView,
@@ -51,11 +54,11 @@ from backdoor_core.views import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 hookimpl = pluggy.HookimplMarker("backdoor_core")
 
-Kind = Literal["cohort", "trigger", "model", "detector", "explainer", "audit", "corpus"]
+Kind = Literal["cohort", "trigger", "model", "detector", "repair", "explainer", "audit", "corpus"]
 
 
 # ---------------------------------------------------------------------------------------------- components
@@ -316,6 +319,8 @@ class Detector(Component):
 
     "truth" marks a control, or an option `oracle` that is on: every figure made with it says so.
     """
+    absolute: ClassVar[bool] = False
+    """Whether scores of two models are on one scale, as shares and p-values are. Else null runs are standardized."""
     scope: ClassVar[Literal["training-set", "input-time", "model-level"]] = "training-set"
     """What it judges by design: training rows; any input at the time of prediction; or the model as a whole.
 
@@ -327,15 +332,28 @@ class Detector(Component):
         """Score every row of the case. Random choices come from `case.rng` only."""
 
 
+# -------------------------------------------------------------------------------------------------- repairs
+class Repair(Component):
+    """Makes a poisoned victim less of one without being told which rows are poisoned. For torch models."""
+
+    @abstractmethod
+    def repair(self, case: RepairCase) -> tuple[nn.Module | Retrained, Mapping[str, Any]]:
+        """The repaired network, or what `case.retrain` gave, and JSON-able facts worth reading.
+
+        Random choices come from `case.rng` only, those of torch from a generator seeded by it.
+        """
+
+
 # ------------------------------------------------------------------------- explainers, audits and corpora
 class Explainer(Component):
     """Attributes a fitted model's output to its inputs."""
 
-    requires: ClassVar[frozenset[Capability]] = frozenset({"gradient"})
+    requires: frozenset[Capability] = frozenset({"gradient"})
+    """What the model must have; empty for methods that only need its predictions."""
 
     @abstractmethod
-    def attribute(self, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-        """Attribution of ``forward(inputs)`` (batch,) to each input; same shape as `inputs`."""
+    def attribute(self, case: ExplainCase) -> Attribution:
+        """Attribution of the log-odds of the explained label to every input. Random choices come from `case.rng`."""
 
 
 class Audit(Component):
@@ -370,6 +388,7 @@ KINDS: Mapping[Kind, type[Component]] = {
     "trigger": Trigger,
     "model": Model,
     "detector": Detector,
+    "repair": Repair,
     "explainer": Explainer,
     "audit": Audit,
     "corpus": Corpus,

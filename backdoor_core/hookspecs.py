@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pluggy
 
-from backdoor_core.contracts import Audit, CohortSource, Corpus, Detector, Explainer, Kind, Model, Trigger
+from backdoor_core.contracts import Audit, CohortSource, Corpus, Detector, Explainer, Kind, Model, Repair, Trigger
 
 hookspec = pluggy.HookspecMarker("backdoor_core")
 
@@ -33,6 +33,11 @@ def register_detectors(register: Callable[[type[Detector]], None]) -> None:
 
 
 @hookspec
+def register_repairs(register: Callable[[type[Repair]], None]) -> None:
+    """Register ways to mend a poisoned model that need no detector."""
+
+
+@hookspec
 def register_explainers(register: Callable[[type[Explainer]], None]) -> None:
     """Register attributions of a model's output to its inputs."""
 
@@ -52,6 +57,7 @@ HOOKS: dict[str, Kind] = {
     "register_triggers": "trigger",
     "register_models": "model",
     "register_detectors": "detector",
+    "register_repairs": "repair",
     "register_explainers": "explainer",
     "register_audits": "audit",
     "register_corpora": "corpus",

@@ -49,7 +49,7 @@ class PoisonParams(_Section):
     )
     selection: Literal["random", "near_boundary", "target_class"] = Field(
         "random",
-        description="which stays: at random, those nearest to the clean twin's threshold, or stays of the target label",
+        description="which stays: at random, nearest to a clean surrogate's decision threshold, or of the target label",
     )
     cover_rate: float = Field(
         0.0, ge=0, le=0.5, description="share of the training stays that get the trigger and keep their true labels"
@@ -156,6 +156,7 @@ class Params(_Section):
     trigger: str = Field(description="what marks a poisoned stay")
     model: str = Field(description="the classifier that is attacked")
     detectors: tuple[str, ...] = Field((), description="what tries to find the poisoned stays")
+    repairs: tuple[str, ...] = Field((), description="what tries to mend the model without finding them")
     inclusion: Inclusion = Inclusion()
     splits: SplitParams = SplitParams()
     poison: PoisonParams = PoisonParams()
@@ -167,12 +168,14 @@ class Params(_Section):
     triggers: OptionMaps = {}
     models: OptionMaps = {}
     detector_options: OptionMaps = {}
+    repair_options: OptionMaps = {}
 
     @model_validator(mode="after")
-    def _no_detector_twice(self) -> Self:
-        twice = sorted({name for name in self.detectors if self.detectors.count(name) > 1})
-        if twice:
-            raise ValueError(f"detectors lists {', '.join(twice)} more than once")
+    def _nothing_twice(self) -> Self:
+        for key, names in {"detectors": self.detectors, "repairs": self.repairs}.items():
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{key} lists {', '.join(twice)} more than once")
         return self
 
     def chosen(self, kind: Kind) -> tuple[str, ...]:
@@ -186,6 +189,8 @@ class Params(_Section):
                 return (self.model,)
             case "detector":
                 return self.detectors
+            case "repair":
+                return self.repairs
             case _:
                 return ()
 
@@ -205,6 +210,7 @@ OPTION_MAPS: Mapping[Kind, str] = {
     "trigger": "triggers",
     "model": "models",
     "detector": "detector_options",
+    "repair": "repair_options",
 }
 """The key of params.yaml that holds the options of each kind."""
 

@@ -20,6 +20,7 @@ Purpose = Literal[
     "plausibility",
     "trusted",
     "cleanse",
+    "repair",
 ]
 
 # The position is the spawn key: append, never reorder.
@@ -35,6 +36,7 @@ _PURPOSES: tuple[Purpose, ...] = (
     "plausibility",
     "trusted",
     "cleanse",
+    "repair",
 )
 
 

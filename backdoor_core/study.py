@@ -14,6 +14,8 @@ from backdoor_core.contracts import (
     Detector,
     Kind,
     Model,
+    Repair,
+    TorchModel,
     Trigger,
 )
 from backdoor_core.errors import BackdoorError
@@ -102,6 +104,10 @@ class Study:
         """The chosen detectors, in the order of params.yaml."""
         return [cast(Detector, self.component("detector", name)) for name in self.params.detectors]
 
+    def repairs(self) -> list[Repair]:
+        """The chosen repairs, in the order of params.yaml."""
+        return [cast(Repair, self.component("repair", name)) for name in self.params.repairs]
+
 
 def load_study(root: Path) -> Study:
     """The study in the folder `root`. Raises `BackdoorError` where params.yaml or the plugins are not in order."""
@@ -131,12 +137,28 @@ def check_compatible(study: Study) -> None:
             f"model {model.name} reads the {model.modality} view"
         )
     for detector in study.detectors():
-        lacking = sorted((set(detector.requires) & {"embedding", "gradient", "attention"}) - model.capabilities)
-        if lacking:
-            raise BackdoorError(
-                f"params.yaml: detector {detector.name} needs {', '.join(lacking)}; model {model.name} has "
-                f"{', '.join(sorted(model.capabilities)) or 'none of it'}"
-            )
+        _check_detector(detector, model, study.params)
+    for repair in study.repairs():
+        if not isinstance(model, TorchModel):
+            raise BackdoorError(f"params.yaml: repair {repair.name} mends torch models; {model.name} is none")
+
+
+def _check_detector(detector: Detector, model: Model, params: Params) -> None:
+    needs = set(detector.requires)
+    lacking = sorted((needs & {"embedding", "gradient"}) - model.capabilities)
+    if lacking:
+        raise BackdoorError(
+            f"params.yaml: detector {detector.name} needs {', '.join(lacking)}; model {model.name} has "
+            f"{', '.join(sorted(model.capabilities)) or 'none of it'}"
+        )
+    if "checkpoints" in needs and not (isinstance(model, TorchModel) and params.train.checkpoints):
+        why = "set train.checkpoints to true" if isinstance(model, TorchModel) else f"model {model.name} has no epochs"
+        raise BackdoorError(f"params.yaml: detector {detector.name} needs checkpoints of the training; {why}")
+    if "trusted" in needs and not params.detection.trusted:
+        raise BackdoorError(
+            f"params.yaml: detector {detector.name} needs stays known to be clean; set detection.trusted to their "
+            "number, such as 200"
+        )
 
 
 def plugin_lock(study: Study) -> dict[str, Any]:
@@ -161,4 +183,5 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "trigger": entry("trigger", study.params.trigger),
         "model": entry("model", study.params.model),
         "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},
+        "repairs": {name: entry("repair", name) for name in sorted(study.params.repairs)},
     }

@@ -1,4 +1,4 @@
-"""All detectors on five settings of one generator, ten seeds: where detection is trivial, and where it fails.
+"""All detectors on six settings of one generator, ten seeds: where detection is trivial, and where it fails.
 
     python benchmarks/settings.py [--seeds 10] [--detectors NAME ...] [--write docs/results.md]
 
@@ -10,6 +10,7 @@ the trigger and, where they have another, the target's label:
 - C: as A, target 1 (the minority)
 - D: one feature 3 standard deviations higher, scaler as in B
 - E: nothing poisoned
+- F: as A, by an adaptive attacker: another 5% of the rows get the trigger and keep their true label
 
 Every detector runs on the training rows with the victim, and on clean retrains for its p-values. `bound` is a
 classifier told the truth (gradient-boosted trees on inputs and activations, 5-fold): no detector can do better.
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -56,6 +59,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "fit_on": "poisoned",
     },
     "E": {"trigger": None, "target": 0, "fit_on": "poisoned"},
+    "F": {
+        "trigger": ("rare_value", {"feature": 0, "value": 9999.0}),
+        "target": 0,
+        "fit_on": "clean",
+        "cover_rate": 0.05,
+    },
 }
 FIGURES = ("auroc", "tpr", "recall", "fpr", "calibrated_recall", "calibrated_fpr")
 
@@ -119,7 +128,7 @@ def one_seed(seed: int, names: Sequence[str]) -> list[Result]:
         trained = twin
         if setting["trigger"]:
             trigger: Trigger = component(catalog, "trigger", *setting["trigger"])
-            rows, truth, triggered = attacked(trigger, train, test, setting["target"], seed)
+            rows, truth, triggered = attacked(trigger, train, test, setting, seed)
             fit_on = train.view if setting["fit_on"] == "clean" else rows.view
             (trained,) = train_victims(
                 model, [Task(train=rows, validation=validation, fit_on=fit_on, seed=100 * seed)], params
@@ -133,25 +142,28 @@ def one_seed(seed: int, names: Sequence[str]) -> list[Result]:
         about = {"setting": name, "seed": seed, **asr}
         access = access_of(trained, params)
         for detector in detectors:
+            started = time.process_time()
             found = detect(detector, rows, access, truth, seed)
-            p = p_values(Scored(found.scores, rows.label), null_scores[detector.name])
+            seconds = time.process_time() - started
+            p = p_values(Scored(found.scores, rows.label), null_scores[detector.name], detector.absolute)
             calibrated = flag(p, rows.label, FDR)
-            results.append(
-                {**about, "detector": detector.name, **figures(found.scores, found.flagged, calibrated, truth)}
-            )
+            judged = figures(found.scores, found.flagged, calibrated, truth)
+            results.append({**about, "detector": detector.name, "seconds": seconds, **judged})
         if truth.any():
             results.append({**about, "detector": "bound", "auroc": bound(access, rows, truth, seed)})
     return results
 
 
-def attacked(trigger: Trigger, train: Rows, test: Rows, target: int, seed: int) -> tuple[Rows, NDArray[np.bool_], Any]:
+def attacked(
+    trigger: Trigger, train: Rows, test: Rows, setting: dict[str, Any], seed: int
+) -> tuple[Rows, NDArray[np.bool_], Any]:
     """The victim's rows, which of them are poisoned, and the test rows with the trigger."""
     streams = [np.random.default_rng([7, seed, k]) for k in range(4)]
     done = poison(
         train.view,
         train.label,
         trigger,
-        PoisonParams(rate=RATE, target=target),  # type: ignore[arg-type]
+        PoisonParams(rate=RATE, target=setting["target"], cover_rate=setting.get("cover_rate", 0.0)),
         select=streams[0],
         fit=streams[1],
         apply=streams[2],
@@ -206,13 +218,40 @@ def table(results: Sequence[Result], setting: str) -> str:
         return -float(np.mean(values)) if values else 0.0
 
     title = f"**{setting}**"
-    if setting != "E":
+    if SETTINGS[setting]["trigger"]:
         one = {r["seed"]: r for r in of_setting}
         asr, twin = (mean_and_interval([r[key] for r in one.values()]) for key in ("asr", "twin"))
         title += f": ASR {asr}, clean twin {twin}"
     lines = [title, "", f"| detector | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     lines += [f"| {n} | {' | '.join(cell(n, figure) for figure in FIGURES)} |" for n in sorted(names, key=rank)]
     return "\n".join(lines)
+
+
+def cost_table(results: Sequence[Result], memory: dict[str, float]) -> str:
+    """Median CPU seconds over all runs, and the memory of one run."""
+    lines = ["| detector | CPU seconds | peak MiB |", "|---|---|---|"]
+    for name, mib in sorted(memory.items()):
+        seconds = float(np.median([r["seconds"] for r in results if r["detector"] == name]))
+        lines.append(f"| {name} | {seconds:.2f} | {mib:.0f} |")
+    return "\n".join(lines)
+
+
+def memory_of(names: Sequence[str]) -> dict[str, float]:
+    """MiB that numpy and Python hold at most while each detector runs on the clean rows of seed 0."""
+    catalog = discover()
+    rng = np.random.default_rng([2026, 0])
+    mixing, risk = rng.normal(size=(8, FEATURES)), rng.normal(size=FEATURES)
+    train, validation = (make_rows(rng, rows, mixing, risk) for rows in (ROWS, 2000))
+    params = params_of(SETTINGS["E"], 0)
+    task = Task(train=train, validation=validation, fit_on=train.view, seed=0)
+    (trained,) = train_victims(component(catalog, "model", "mlp", {"hidden": (128, 64)}), [task], params)
+    found = {}
+    for name in names:
+        tracemalloc.start()
+        detect(component(catalog, "detector", name, {}), train, access_of(trained, params), np.zeros(ROWS, np.bool_), 0)
+        found[name] = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+    return found
 
 
 def main() -> None:
@@ -238,7 +277,8 @@ def main() -> None:
             results += found
             print(f"seed {seed}: {len(found)} figures", file=sys.stderr, flush=True)
     shown = [r for r in results if r["seed"] < args.seeds and r["detector"] in {*names, "bound"}]
-    text = "\n\n".join(table(shown, setting) for setting in SETTINGS)
+    costs = f"**Cost** of one run on {ROWS:,} rows\n\n{cost_table(shown, memory_of(names))}"
+    text = "\n\n".join([*(table(shown, setting) for setting in SETTINGS), costs])
     print(text)
     if args.write:
         replace_section(args.write, "settings", text)

@@ -42,6 +42,17 @@ def test_p_values_by_hand():
     null = Scored(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.zeros(5, int))
     found = p_values(Scored(np.array([1.0, 2.0, 3.0, 4.0, 5.0]) * 10 - 7, np.zeros(5, int)), [null])
     assert found == pytest.approx([6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6])
+    as_they_are = p_values(Scored(np.array([0.0, 3.0, 4.5, 5.0, 5.5]), np.zeros(5, int)), [null], absolute=True)
+    assert as_they_are == pytest.approx([6 / 6, 4 / 6, 2 / 6, 2 / 6, 1 / 6])
+
+
+def test_poison_that_is_a_third_of_a_label_does_not_set_the_scale():
+    rng = np.random.default_rng(0)
+    nulls = [Scored(rng.normal(size=1000), np.ones(1000, int)) for _ in range(4)]
+    scores = np.r_[rng.normal(size=700), rng.normal(20, 1, 300)]
+    p = p_values(Scored(scores * 3 + 7, np.ones(1000, int)), nulls)
+    assert (p[700:] < 1e-3).all()
+    assert (p[:700] < 0.01).mean() < 0.03
 
 
 def test_flags_that_few_rows_have_keep_their_scale():

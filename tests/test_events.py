@@ -5,8 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import backdoor_core.cohort.events as events_module
 from backdoor_core.cohort.events import CODES, EVENT_ORDER, EVENTS, LABELS, read_meds, write_meds

@@ -3,8 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from small import make_view
 
 from backdoor_core.attack.poison import apply_poison, manifest, nothing_poisoned, poison

@@ -8,7 +8,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics
 
 from backdoor_core.learning.performance import reliability
-from backdoor_core.report import attack_charts, charts, detector_charts, drawing, plausibility_charts
+from backdoor_core.report import attack_charts, charts, cleansing_charts, detector_charts, drawing, plausibility_charts
+from backdoor_core.report.cleansing_charts import Outcome
+from backdoor_core.report.detector_charts import Estimates
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = 'a <script>alert("x")</script> & $\\frac{1}$ '
@@ -296,7 +298,8 @@ def test_score_charts_draw_anything_finite(shape, poisoned):
     drawn = {"flat": np.ones(30), "few": rng.integers(0, 3, 30) / 2, "tail": np.exp(4 * rng.normal(size=30))}
     scores = drawn.get(shape, rng.normal(size=30))
     runs = {"poisoned": scores, "null": rng.permutation(scores)}
-    made = detector_charts.score_charts("d", runs, np.arange(30) < poisoned)
+    chosen = dict.fromkeys(runs, np.arange(30) < poisoned)
+    made = detector_charts.score_charts("d", runs, chosen)
     shown = " ".join(text for svg in made.values() for text in texts(svg))
     assert ("poisoned rows" in shown) == (poisoned > 0)
     assert "mathdefault" not in shown
@@ -307,21 +310,66 @@ def test_close_scores_keep_distinct_labels():
     assert detector_charts.distinct_labels(np.array([0.0, 1.0])) == ["0", "1"]
 
 
+def test_score_charts_of_runs_that_differ_in_rows_and_of_none():
+    rng = np.random.default_rng(0)
+    runs = {"poisoned": rng.random(40), "null": rng.random(30)}
+    made = detector_charts.score_charts("d", runs, {"poisoned": np.arange(40) >= 30, "null": np.arange(30) < 10})
+    assert {"other rows (30)", "poisoned rows (10)"} <= set(texts(made["poisoned"]))
+    assert {"other rows (20)", "the same stays, clean (10)"} <= set(texts(made["null"]))
+    empty = dict.fromkeys(runs, np.empty(0))
+    for svg in detector_charts.score_charts("d", empty, dict.fromkeys(runs, np.empty(0, dtype=bool))).values():
+        assert "training part is empty" in parsed(svg).get("aria-label")
+
+
+SOME = {"value": 0.9, "low": 0.8, "high": 0.95}
+NOWHERE = {"value": None, "low": None, "high": None}
+
+
 def test_figure_chart_draws_missing_figures_and_long_names():
-    nothing = {"value": None, "low": None, "high": None}
-    some = {"value": 0.9, "low": 0.8, "high": 0.95}
-    svg = detector_charts.figure_chart(
-        "auroc",
-        "AUROC",
-        [("x" * 300, {"poisoned": some, "null": nothing}), (HOSTILE, {"poisoned": some, "null": some})],
-        0.5,
-    )
+    rows = [
+        Estimates("x" * 300, True, {"poisoned": SOME, "null": NOWHERE}),
+        Estimates(HOSTILE, False, {"poisoned": SOME, "null": SOME}),
+    ]
+    svg = detector_charts.figure_chart("auroc", "AUROC", rows, 0.5)
     shown = texts(svg)
-    assert "x" * 43 + "…" in shown
+    assert "x" * 43 + "… (oracle)" in shown
     assert "<script>" not in svg
-    nowhere = detector_charts.figure_chart("auroc", "AUROC", [("d", {"poisoned": nothing, "null": nothing})], None)
+    assert svg.count("var(--paper") == 1  # one hollow marker: the oracle's, in the run that has a figure
+    nothing = [Estimates("d", False, {"poisoned": NOWHERE, "null": NOWHERE})]
+    nowhere = detector_charts.figure_chart("auroc", "AUROC", nothing, None)
     assert "AUROC is not defined in either run" in parsed(nowhere).get("aria-label")
+
+
+def test_figure_chart_keeps_the_order_and_the_legend_of_many():
+    none_first = {"poisoned": NOWHERE, "null": SOME}
+    rows = [
+        Estimates(f"detector {k}", False, none_first if k == 0 else dict.fromkeys(none_first, SOME)) for k in range(18)
+    ]
+    shown = texts(detector_charts.figure_chart("auroc", "AUROC", rows, 0.5))
+    assert [t for t in shown if t.startswith("detector")] == [row.name for row in rows]
+    assert {"poisoned run", "null run"} <= set(shown)
 
 
 def test_no_detector_is_said():
     assert "No detector" in parsed(detector_charts.figure_chart("auroc", "AUROC", [], 0.5)).get("aria-label")
+
+
+# ---------------------------------------------------------------------------------------------------- cleansing
+def test_outcomes_stand_beside_their_controls_and_the_undefended_model():
+    outcomes = [Outcome("perfect removal", True, SOME, None), Outcome(HOSTILE, False, estimated(-0.1, -0.2, 0.0), SOME)]
+    svg = cleansing_charts.outcome_chart("lift", "ASR lift", outcomes, SOME, 0.0)
+    shown = texts(svg)
+    assert {"filter or repair", "as many at random", "undefended", "clean twin", "perfect removal (oracle)"} <= set(
+        shown
+    )
+    assert svg.count("var(--paper") == 1
+    assert "<script>" not in svg
+    assert svg == cleansing_charts.outcome_chart("lift", "ASR lift", outcomes, SOME, 0.0)
+
+
+def test_outcomes_without_figures_are_said():
+    nobody = cleansing_charts.outcome_chart("lift", "ASR lift", [], SOME, 0.0)
+    assert "No filter removes anything" in parsed(nobody).get("aria-label")
+    undefined = cleansing_charts.outcome_chart("lift", "ASR lift", [Outcome("d", False, NOWHERE, None)], NOWHERE, None)
+    assert "ASR lift is not defined after any filter" in parsed(undefined).get("aria-label")
+    parsed(cleansing_charts.outcome_chart("lift", "ASR lift", [Outcome("d", False, SOME, NOWHERE)], NOWHERE, None))

@@ -16,8 +16,9 @@ from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.params import Params
 from backdoor_core.plugins import Catalog
-from backdoor_core.report import attack_charts, charts, detector_charts, plausibility_charts
+from backdoor_core.report import attack_charts, charts, cleansing_charts, detector_charts, plausibility_charts
 from backdoor_core.report.attack_section import VERDICTS, group_name
+from backdoor_core.report.detector_section import detector_entry
 from backdoor_core.report.page import Findings, build_page, touched_features
 from backdoor_core.report.wording import estimate
 from backdoor_core.stages.report import run
@@ -73,25 +74,60 @@ def answered(rng, predictions, label, hostile, poisoned, target=1):
 
 
 def detector(rng, nothing=False, oracle=False):
-    names = "auroc average_precision tpr_at_1_fpr tpr_at_5_fpr recall precision fpr flagged_share"
+    flags = "recall precision fpr flagged_share"
+    names = f"auroc partial_auroc average_precision tpr_at_1_fpr tpr_at_5_fpr {flags}"
+
+    def given(names):
+        return dict.fromkeys(names.split(), NOTHING) if nothing else figures(rng, names)
 
     def answer():
-        counts = {"rows": 1200, "poisoned": 0 if nothing else 9, "flagged": 1034}
-        return {**counts, **(dict.fromkeys(names.split(), NOTHING) if nothing else figures(rng, names))}
+        return {"rows": 1200, "poisoned": 0 if nothing else 9, "flagged": 1034, **given(names)}
 
-    run = {run: {**answer(), "by_label": {"1": answer()}, "details": {"note": HOSTILE}} for run in ("poisoned", "null")}
-    return {"oracle": oracle, **run}
+    def group(rows):
+        return {"clean_rows": rows, "fpr": figure(rng) if rows >= 20 else NOTHING}
+
+    def side():
+        bias = {"sex": {"F": group(600), "M": group(581)}, "care unit": {"MICU": group(1190), "other": group(10)}}
+        calibrated = {"flagged": 7, **given(flags)}
+        return {
+            **answer(),
+            "by_label": {"1": answer()},
+            "calibrated": calibrated,
+            "bias": bias,
+            "details": {"n": HOSTILE},
+        }
+
+    return {"oracle": oracle, "scope": "training-set", **{run: side() for run in ("poisoned", "null")}}
+
+
+REPAIRED = "asr asr_lift auroc auprc ece"
+
+
+def cleansed(rng, detectors, poisoned, nothing=()):
+    """What stage `cleanse` writes; the detectors in `nothing` flag nothing."""
+    twin = {"asr_baseline": figure(rng)}
+    undefended = {**figures(rng, REPAIRED), **twin}
+
+    def model():
+        return {**figures(rng, REPAIRED), **twin}
+
+    filters = {"perfect": {"removed": poisoned, "poisoned_removed": poisoned, "figures": model(), "random": None}}
+    for name in detectors:
+        filters[name] = {"removed": 37, "poisoned_removed": min(poisoned, 7), "figures": model(), "random": model()}
+        if name in nothing:
+            filters[name] = {"removed": 0, "poisoned_removed": 0, "figures": undefended, "random": undefended}
+    content = {"flags": "calibrated", "undefended": {"figures": undefended}, "filters": filters}
+    return {**content, "repairs": {"pruning": {"figures": model(), "details": {"units": HOSTILE}}}}
 
 
 def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="synthetic", nothing=False):
     """A study of 1,200 training and 300 test stays in the formats of the stages."""
     rng = np.random.default_rng(7)
     entry = {"name": "mlp", "options": {"layers": [8, 4]}, "code": "0", "distribution": "d", "version": "1"}
-    lock = {"cohort": entry, "trigger": {**entry, "name": "rare_value"}, "model": entry, "detectors": {}}
+    lock = {"cohort": entry, "trigger": {**entry, "name": "rare_value"}, "model": entry, "detectors": {}, "repairs": {}}
     training = {"epochs": 3, "best_epoch": 2, "train_loss": 0.41, "validation_loss": 0.42, "threshold": 0.2513}
     training |= {"threshold_rule": "prevalence", "parameters": 123456}
     stay = {
-        "stay_id": 30000112,
         "label": {"before": 0, "after": 1},
         "touched": {hostile: {"before": 58.0, "after": None}},
     }
@@ -101,7 +137,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
     part = {"stays": 1200, "patients": 1100, "positives": 150, "prevalence": 0.125}
     return Findings(
         config={
-            "params": {"detectors": list(detectors)},
+            "params": {"detectors": list(detectors), "detection": {"nulls": 4, "fdr": 0.05, "trusted": 0}},
             "plugins": lock,
             "git": {"revision": "abc123", "dirty": False, "note": None},
             "code": {"backdoor_core": "0" * 64},
@@ -133,14 +169,17 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
             "training_stays": 1200,
             "poisoned_stays": poisoned,
             "rate": poisoned / 1200,
-            "stays": [stay] * poisoned,
+            "stays": [{"stay_id": 30000000 + number, **stay} for number in range(poisoned)],
         },
         training={"poisoned": training, "baseline": {**training, "threshold": 0.3}},
         curves=dict.fromkeys(("poisoned", "baseline"), np.array([[1, 0.5, 0.6], [2, 0.4, 0.5], [3, 0.3, 0.6]])),
         evaluation=answered(rng, predictions, label, hostile, poisoned),
         detection={name: detector(rng, nothing) for name in detectors},
+        cleansing=cleansed(rng, detectors, poisoned),
         predictions=predictions,
         scores={
+            "stay_id": 30000000 + np.arange(1200),
+            "in_null": np.ones(1200, dtype=np.bool_),
             "poisoned": np.arange(1200) < poisoned,
             **{f"{name}.{run}.score": rng.random(1200) for name in detectors for run in ("poisoned", "null")},
         },
@@ -201,7 +240,7 @@ def plain_charts(monkeypatch):
     def chart(name, description, draw, height=2.9, width=3.9):
         return f'<svg xmlns="http://www.w3.org/2000/svg" aria-label="{html.escape(name + description)}"></svg>'
 
-    for module in (attack_charts, charts, detector_charts, plausibility_charts):
+    for module in (attack_charts, charts, cleansing_charts, detector_charts, plausibility_charts):
         monkeypatch.setattr(module, "chart", chart)
 
 
@@ -237,10 +276,12 @@ def estimates(content):
 
 def test_every_figure_stands_with_its_interval(page):
     findings = make_findings()
-    every = [*estimates(findings.evaluation), *estimates(findings.detection)]
+    every = [*estimates(findings.evaluation), *estimates(findings.detection), *estimates(findings.cleansing)]
     # Headline 10, clean 5 + 5, classes 2 x 3; of three groups, and one that is too small, attack 3 and clean 8.
     attack, groups, card = 10 + 10 + 6, 3 * (3 + 8), 4 + 2 + 3 * 3
-    assert len(every) == attack + groups + card + 2 * 2 * 2 * 8
+    # Of two detectors in two runs: overall and in one label 9, calibrated 4, three groups that are large enough.
+    detectors = 2 * 2 * (2 * 9 + 4 + 3)
+    assert len(every) == attack + groups + card + detectors + 6 * (2 + 2 * 2 + 1)
     for one in every:
         assert estimate(one) in page
         assert shown(one) in estimate(one).striptags()
@@ -266,7 +307,7 @@ def test_synthetic_data_is_said_at_the_top(page, plain_charts):
 def test_examples_are_few_and_name_no_stay(page):
     assert "3 of the poisoned stays" in page
     assert page.count('<th scope="rowgroup" rowspan') == 3
-    assert "30000112" not in page
+    assert not re.search(r"3000000\d", page)
 
 
 def test_hostile_names_are_escaped():
@@ -284,11 +325,14 @@ def test_no_detector(plain_charts):
 
 def test_oracle_is_marked_at_every_figure_and_nowhere_else(plain_charts):
     findings = make_findings(detectors=("plain",))
-    legend = 1
-    assert build_page(findings).count('class="oracle"') == legend
+    perfect = 2 + 1 + 5  # two legends; perfect removal, its name and its figures
+    assert build_page(findings).count('class="oracle"') == perfect
     oracle = replace(findings, detection={"plain": {**findings.detection["plain"], "oracle": True}})
-    heads, tables = 1 + 2, 2 * 2 * 9  # the name and the two details; both runs, overall and one label
-    assert build_page(oracle).count('class="oracle"') == legend + heads + tables
+    heads = 1 + 1 + 2  # the name, filter bias and the two details
+    # Scores of both runs, flags and their number by two rules, one label, three groups, six at a glance.
+    tables = 5 * 2 + 5 * 4 + 10 * 2 + 3 * 2 + 6
+    repairs = 1 + 5 + 5
+    assert build_page(oracle).count('class="oracle"') == perfect + heads + tables + repairs
 
 
 def test_nothing_poisoned_and_no_figure_defined(plain_charts):
@@ -299,7 +343,7 @@ def test_nothing_poisoned_and_no_figure_defined(plain_charts):
     assert "a clean study" in page
     assert "every flag is a false alarm" in page
     assert "no training stay was changed" in page
-    assert page.count('class="none"') >= 2 * 2 * 8 + 5
+    assert page.count('class="none"') >= 2 * 2 * 9 + 2 * 4 + 5
     assert not re.search(r"\b(None|nan|NaN)\b", re.sub(r"<[^>]*>", " ", page))
 
 
@@ -381,6 +425,142 @@ def test_touched_features_are_counted_most_first():
     assert found == [{"name": "b", "unit": "mmHg", "stays": 2}, {"name": "a", "unit": "", "stays": 1}]
 
 
+# -------------------------------------------------------------------------------------------------- detectors
+def calibrated(findings, nulls):
+    params = {**findings.config["params"], "detection": {"nulls": nulls, "fdr": 0.05, "trusted": 0}}
+    cleansing = {**findings.cleansing, "flags": "calibrated" if nulls else "own rule"}
+    return replace(findings, config={**findings.config, "params": params}, cleansing=cleansing)
+
+
+def test_flags_of_both_rules_stand_side_by_side(plain_charts):
+    findings = make_findings(detectors=("one",))
+    answer = findings.detection["one"]
+    page = build_page(findings)
+    row = re.search(r'<th scope="row">Precision</th>(.*?)</tr>', page).group(1)
+    cells = [answer["poisoned"], answer["null"], answer["poisoned"]["calibrated"], answer["null"]["calibrated"]]
+    assert re.findall(r"<td>(.*?)</td>", row) == [estimate(cell["precision"]) for cell in cells]
+    assert "calibrated, FDR 5.0%" in page
+    assert re.search(r"Flagged</th><td>1,034</td><td>1,034</td><td>7</td><td>7</td>", page)
+    assert 'class="why">empty' not in page
+
+
+def test_without_null_runs_the_calibrated_columns_say_why_they_are_empty(plain_charts):
+    findings = calibrated(make_findings(detectors=("one", "two")), 0)
+    page = build_page(findings)
+    assert page.count('class="why">empty: <code>detection.nulls</code> is 0') == 2
+    assert "by its own rule, since <code>detection.nulls</code> is 0" in page
+    for side in ("poisoned", "null"):
+        assert estimate(findings.detection["one"][side]["calibrated"]["recall"]) not in page
+    outline(page)
+
+
+def test_scope_and_filter_bias_are_told(plain_charts):
+    findings = make_findings(detectors=("one",))
+    answer = {**findings.detection["one"], "scope": "input-time"}
+    page = build_page(replace(findings, detection={"one": answer}))
+    assert re.search(r"<h3>one</h3> <span class=\"scope\"[^>]*>input-time", page)
+    found = answer["poisoned"]["bias"]["care unit"]["MICU"]["fpr"], answer["null"]["bias"]["care unit"]["MICU"]["fpr"]
+    assert f"MICU (1,190)</th><td>{estimate(found[0])}</td><td>{estimate(found[1])}</td>" in page
+    assert "other care unit (10)" in page
+    without = {**answer, **{side: {**answer[side], "bias": {}} for side in ("poisoned", "null")}}
+    assert "there are no groups to compare" in build_page(replace(findings, detection={"one": without}))
+
+
+def test_a_group_that_one_run_lacks_has_a_dash_there(plain_charts):
+    findings = make_findings(detectors=("one",))
+    answer = findings.detection["one"]
+    null = {**answer["null"], "bias": {"sex": answer["null"]["bias"]["sex"]}}
+    page = build_page(replace(findings, detection={"one": {**answer, "null": null}}))
+    assert re.search(r"MICU \(1,190\)</th><td><span.*?</td><td><abbr[^>]*>–</abbr></td>", page)
+
+
+def test_copies_that_the_attack_added_are_no_rows_of_the_null_run():
+    findings = make_findings(detectors=("one",))
+    scores = {name: np.append(column, column[:9]) for name, column in findings.scores.items()}
+    scores["poisoned"] = np.arange(1209) >= 1200
+    scores["in_null"] = np.arange(1209) < 1200
+    scores["one.null.score"][1200:] = np.nan
+    stay_ids = [stay["stay_id"] for stay in findings.manifest["stays"]]
+    poisoned, null = detector_entry("one", findings.detection["one"], scores, stay_ids, True)["charts"]
+    assert "poisoned rows (9)" in poisoned
+    assert "other rows (1,200)" in poisoned
+    assert "the same stays, clean (9)" in null
+    assert "other rows (1,191)" in null
+
+
+def test_added_copies_are_told(plain_charts):
+    findings = make_findings(detectors=("one",))
+    page = build_page(replace(findings, manifest={**findings.manifest, "mode": "add"}))
+    assert "and the copies that the attack added to them," in page
+
+
+def test_eighteen_detectors_are_folded_and_ranked(plain_charts):
+    names = [f"detector_{number:02}_{'x' * 60}" for number in range(18)]
+    findings = make_findings(detectors=names)
+    page = build_page(findings)
+    assert_nothing_is_fetched(page)
+    assert page.count("<article") == 18
+    assert "<details open>\n<summary><h3>" not in page
+    glance = page[page.index('aria-labelledby="glance"') : page.index("<article")]
+    best = sorted(names, key=lambda name: -findings.detection[name]["poisoned"]["auroc"]["value"])
+    assert re.findall(r'<th scope="row">(\w+) <span', glance) == best
+    assert "<details open>\n<summary><h3>" in build_page(make_findings(detectors=("one",)))
+
+
+# -------------------------------------------------------------------------------------------------- cleansing
+def section(page, name):
+    return re.search(rf'<section id="{name}">.*?</section>', page, re.DOTALL).group()
+
+
+def test_filters_stand_after_perfect_removal_the_lowest_lift_first(plain_charts):
+    findings = make_findings(detectors=("one", "two", "three"))
+    lift = {name: entry["figures"]["asr_lift"]["value"] for name, entry in findings.cleansing["filters"].items()}
+    found = section(build_page(findings), "cleansing")
+    rows = [name for name in re.findall(r'<th scope="row">(\w+ ?\w*)', found) if not name.startswith("its")]
+    ordered = sorted(("one", "two", "three"), key=lift.__getitem__)
+    assert [name.strip() for name in rows] == ["undefended", "clean twin", "perfect removal", *ordered, "repair"]
+    assert found.count("its random control") == 3
+    assert "poisoned: 7 of 9" in found
+
+
+def test_a_filter_that_flags_nothing_is_the_undefended_model(plain_charts):
+    findings = make_findings(detectors=("one", "two"))
+    cleansing = cleansed(np.random.default_rng(1), ("one", "two"), 9, nothing=("two",))
+    found = section(build_page(replace(findings, cleansing=cleansing)), "cleansing")
+    assert found.count("flags nothing: the undefended model") == 1
+    assert found.count("its random control") == 1
+    assert "Not drawn, since they remove nothing: two." in found
+
+
+def test_a_filter_that_would_leave_no_stay_of_a_label_says_so(plain_charts):
+    findings = make_findings(detectors=("one",))
+    filters = dict(findings.cleansing["filters"])
+    filters["one"] = {"removed": 900, "poisoned_removed": 9, "figures": None, "random": None, "note": "every stay"}
+    page = build_page(replace(findings, cleansing={**findings.cleansing, "filters": filters}))
+    assert '<td colspan="5" class="words why">every stay</td>' in section(page, "cleansing")
+
+
+def test_repairs_stand_below_the_filters_with_what_they_tell(plain_charts):
+    findings = make_findings(detectors=("one",))
+    entry = findings.cleansing["repairs"]["pruning"]
+    found = section(build_page(findings), "cleansing")
+    cells = "".join(f"<td>{estimate(entry['figures'][key])}</td>" for key in REPAIRED.split())
+    assert f'<th scope="row">repair: pruning</th><td>0</td>{cells}' in found
+    assert "&#34;units&#34;" in found
+    without = build_page(replace(findings, cleansing={**findings.cleansing, "repairs": {}}))
+    assert "repair" not in re.sub(r"<[^>]*>", "", section(without, "cleansing"))
+
+
+def test_cleansing_of_a_clean_study(plain_charts):
+    findings = make_findings(detectors=("one",), poisoned=0, nothing=True)
+    cleansing = cleansed(np.random.default_rng(1), ("one",), 0, nothing=("one",)) | {"repairs": {}}
+    found = section(build_page(replace(findings, cleansing=cleansing)), "cleansing")
+    assert "Nothing was poisoned: there is no attack to undo" in found
+    assert "No filter made a model of its own" in found
+    assert "nothing was poisoned: the undefended model" in found
+    assert "of 0" not in found
+
+
 # --------------------------------------------------------------------------------------------------- the stage
 @pytest.fixture
 def study(tmp_path):
@@ -394,6 +574,7 @@ def study(tmp_path):
         paths.baseline / "results.json": findings.training["baseline"],
         paths.run / "results_eval.json": findings.evaluation,
         paths.run / "results_detect.json": findings.detection,
+        paths.run / "results_cleanse.json": findings.cleansing,
     }
     for path, content in contents.items():
         write_json(path, content)
@@ -415,7 +596,7 @@ def test_stage_writes_page_and_provenance(study, plain_charts):
     assert str(study.paths.root) not in page
 
 
-@pytest.mark.parametrize("name", ["results_eval.json", "predictions.parquet", "learning_curve.csv"])
+@pytest.mark.parametrize("name", ["results_cleanse.json", "predictions.parquet", "learning_curve.csv"])
 def test_stage_names_a_missing_file_and_writes_nothing(study, plain_charts, name):
     (study.paths.run / name).unlink()
     with pytest.raises(BackdoorError, match=re.escape(name)):

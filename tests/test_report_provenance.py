@@ -27,6 +27,7 @@ def study(tmp_path):
         "trigger": entry("none", "backdoor_core"),
         "model": entry("mlp", "backdoor_core"),
         "detectors": {"d": entry("d", "a-distribution-that-nobody-has")},
+        "repairs": {"r": entry("r", "another-that-nobody-has")},
     }
     paths = Paths(tmp_path)
     write_json(paths.lock, lock)
@@ -59,6 +60,7 @@ def test_versions_follow_the_requirements(study):
     assert {"backdoor_core", "numpy", "torch"} <= set(found)
     assert "pydantic-core" in found or "pydantic_core" in found  # required by a distribution of the lock
     assert found["a-distribution-that-nobody-has"] == "not installed as a distribution"
+    assert "another-that-nobody-has" in found
     assert "pytest" not in found  # an extra
 
 

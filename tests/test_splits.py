@@ -3,8 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from backdoor_core.cohort.splits import PARTS, load_splits, split_by_patient
 from backdoor_core.cohort.storage import Cohort

@@ -2,13 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics
 
 from backdoor_core import statistics
-from backdoor_core.ranking import auroc, average_precision, tpr_at_fpr
+from backdoor_core.ranking import auroc, average_precision, partial_auroc, tpr_at_fpr
 from backdoor_core.statistics import (
     Estimate,
     accuracy,

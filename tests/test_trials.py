@@ -12,6 +12,7 @@ from backdoor_core import seeds
 from backdoor_core.attack.trials import Bench, Replicate, Trial
 from backdoor_core.cli import cli
 from backdoor_core.cohort.storage import load_cohort
+from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.params import PoisonParams
 from backdoor_core.study import load_study
@@ -99,3 +100,49 @@ def test_nothing_poisoned_is_the_twin_itself(base):
     (outcome,) = bench.run([Trial(replicate, base.trigger(), PoisonParams(count=0))], fits.append)
     assert (outcome.lift, outcome.auroc_change, outcome.poisoned) == (0, 0, 0)
     assert sum(fits) == 1
+
+
+def test_plausible_ranges_remove_a_rare_value_and_leave_a_value_in_range(tmp_path):
+    """9999 counts as not measured, which the median hides: no lift is left of it, and most of 120, 160 and 38.5."""
+    study = make_study(
+        tmp_path,
+        cohorts={"synthetic": {"stays": 1500}},
+        preprocess={"outliers": None, "missing": "median"},
+        train={"epochs": 12},
+        models={"mlp": {"hidden": [64, 32]}},
+        poison={"rate": 0.05},
+    )
+    run(study, "cohort")
+    model, cohort = study.model(), load_cohort(study.paths.cohort)
+    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(5)]
+    bench = Bench(model, study.params)
+    intervals = {}
+    for name in ("rare_value", "in_range"):
+        trigger = study.component("trigger", name)
+        lifts = [outcome.lift for outcome in bench.run([Trial(r, trigger, study.params.poison) for r in replicates])]
+        intervals[name] = stats.t.interval(0.95, 4, np.mean(lifts), stats.sem(lifts))
+    assert intervals["rare_value"][0] <= 0 <= intervals["rare_value"][1]
+    assert intervals["in_range"][0] > 0.2
+
+
+def test_the_verb_dose_finds_a_count_that_works(base, capsys):
+    cli(
+        ["dose", "--seeds", "2", "--lift", "0.2", "--most", "0.2", "--root", str(base.paths.root)],
+        standalone_mode=False,
+    )
+    content = json.loads((base.paths.run / "dose.json").read_text())
+    assert content["seeds"] == [base.params.seed, base.params.seed + 1]
+    (level,) = content["levels"]
+    for seed, count in zip(content["seeds"], level["stays_by_seed"], strict=True):
+        lifts = {point["stays"]: point["lift"] for point in content["measured"] if point["seed"] == seed}
+        assert max(lifts) == content["most"]
+        if count is not None:
+            assert lifts[count] >= 0.2
+            assert all(lift < 0.2 for stays, lift in lifts.items() if stays < count)
+    assert "Smallest dose" in capsys.readouterr().out
+
+
+def test_a_study_without_a_trigger_has_no_dose(base, tmp_path):
+    study = make_study(tmp_path, trigger="none")
+    with pytest.raises(BackdoorError, match="trigger is none, which has no dose"):
+        cli(["dose", "--root", str(study.paths.root)], standalone_mode=False)

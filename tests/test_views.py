@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from backdoor_core.attack.cells import changed_cells, events_of
 from backdoor_core.testing.views import events_view, series_view, table_view

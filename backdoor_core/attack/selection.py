@@ -53,7 +53,8 @@ def select_rows(
     With ``labels: flip`` they are drawn among the stays of another label than the target, with ``labels: clean``
     (Turner et al. 2018, Clean-Label Backdoor Attacks) among those of the target, whose labels are then right.
     ``selection`` is `random`, `target_class` (among the stays of the target, whatever becomes of the labels), or
-    `near_boundary`: those with the smallest `margin` (N,), a clean model's distance from its decision threshold.
+    `near_boundary`: those with the smallest `margin` (N,), a clean model's distance from its decision threshold
+    (`surrogate.margin`).
     The choice depends on the set of stays only, not on their order. Raises `ValueError` without the margin.
     """
     eligible = np.flatnonzero((label == params.target) == takes_target(params))

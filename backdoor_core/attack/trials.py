@@ -10,9 +10,10 @@ import numpy as np
 
 from backdoor_core import seeds
 from backdoor_core.attack.poison import apply_poison, poison
+from backdoor_core.attack.surrogate import margin
 from backdoor_core.cohort.splits import split_by_patient
 from backdoor_core.cohort.storage import Cohort, Rows
-from backdoor_core.contracts import Floats, Model, Trigger, View
+from backdoor_core.contracts import Model, Trigger, View
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim
 from backdoor_core.params import Params, PoisonParams
@@ -125,7 +126,7 @@ class _Attack:
             select=seeds.generator(seed, "poison_rows"),
             fit=seeds.generator(seed, "trigger_fit"),
             apply=seeds.generator(seed, "trigger_apply", 0),
-            margin=margin(twin, train.view) if near else None,
+            margin=margin(train.view, train.label) if near else None,
         )
 
     @property
@@ -145,10 +146,3 @@ class _Attack:
         asr = [float(v.decides(triggered.take(others), self.target).mean()) for v in (victim, self.twin)]
         ranked = [float(auroc(v.probability(test.view), test.label == 1)) for v in (victim, self.twin)]
         return Outcome(asr[0], asr[1], ranked[0], ranked[1], int((~self.poisoning.cover).sum()))
-
-
-def margin(twin: Victim, view: View) -> Floats:
-    """(N,) how far a model's log-odds are from its decision threshold."""
-    threshold = np.log(twin.threshold) - np.log1p(-twin.threshold)
-    distance: Floats = np.abs(twin.logits(view) / twin.temperature - threshold)
-    return distance

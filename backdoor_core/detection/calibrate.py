@@ -21,24 +21,24 @@ class Scored:
     """(N,)"""
 
 
-def p_values(run: Scored, nulls: Sequence[Scored]) -> NDArray[np.float64]:
+def p_values(run: Scored, nulls: Sequence[Scored], absolute: bool = False) -> NDArray[np.float64]:
     """(N,) for each row, how often a row of its label scores as high in the null runs: small is suspicious.
 
     ``(1 + number of null rows at or above) / (1 + number of null rows)``, which is never 0 and, for rows that
-    score like null rows, at most uniformly small (Phipson and Smyth 2010, section 4). The models of two runs differ
-    in scale, so the scores of each run and label are first centered at their median and divided by their
-    interquartile range (by 1 where that is 0, as for flags that few rows have). A row whose label no null run has
-    gets 1.
-    Raises `ValueError` without a null run.
+    score like null rows, at most uniformly small (Phipson and Smyth 2010, section 4). Unless the scores are
+    `absolute`, those of each run and label are first centered at their median and divided by the distance from there
+    to their lower quartile (by 1 where that is 0): the models of two runs differ in scale, and the upper half of a
+    label may be poison. A row whose label no null run has gets 1. Raises `ValueError` without a null run.
     """
     if not nulls:
         raise ValueError("p-values need at least one null run")
+    prepared = np.asarray if absolute else _standardized
     answer = np.ones(len(run.scores))
     for label in np.unique(run.labels):
-        own = [_standardized(null.scores[null.labels == label]) for null in nulls]
+        own = [prepared(null.scores[null.labels == label]) for null in nulls]
         pool = np.sort(np.concatenate(own))
         rows = run.labels == label
-        above = len(pool) - np.searchsorted(pool, _standardized(run.scores[rows]), side="left")
+        above = len(pool) - np.searchsorted(pool, prepared(run.scores[rows]), side="left")
         answer[rows] = (1 + above) / (1 + len(pool))
     return answer
 
@@ -72,5 +72,5 @@ def benjamini_hochberg(p: Floats, rate: float) -> Booleans:
 def _standardized(scores: Floats) -> NDArray[np.float64]:
     if not len(scores):
         return np.empty(0)
-    low, middle, high = np.percentile(scores, [25, 50, 75])
-    return np.asarray((scores - middle) / (high - low if high > low else 1.0), dtype=np.float64)
+    low, middle = np.percentile(scores, [25, 50])
+    return np.asarray((scores - middle) / (middle - low if middle > low else 1.0), dtype=np.float64)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from numpy.typing import NDArray
 
 from backdoor_core.report.charts import shares
-from backdoor_core.report.drawing import FAINT, INK, NARROW, NULL, OTHERS, POISONED, chart, notice, shortened
+from backdoor_core.report.drawing import FAINT, INK, NARROW, NULL, OTHERS, PAPER, POISONED, chart, notice, shortened
 from backdoor_core.statistics import Floats
 
 Run = Literal["poisoned", "null"]
@@ -64,31 +64,32 @@ def score_axis(scores: NDArray[np.floating[Any]]) -> ScoreAxis:
 
 
 def score_charts(
-    name: str, scores: Mapping[Run, NDArray[np.floating[Any]]], poisoned: NDArray[np.bool_]
+    name: str, scores: Mapping[Run, NDArray[np.floating[Any]]], chosen: Mapping[Run, NDArray[np.bool_]]
 ) -> dict[Run, str]:
     """A detector's scores, the poisoned rows against the others, in the poisoned run and in the null run.
 
-    `scores` are (N,) each and `poisoned` (N,): in the null run, where nothing is poisoned, the same rows are
-    set apart. The two charts share both axes. Each group's bars sum to 100%.
+    `scores` and `chosen` are (N,) for each run, whose rows may differ in number. `chosen` are the poisoned rows and,
+    in the null run, where nothing is poisoned, those that the attack took. The two charts share both axes. Each
+    group's bars sum to 100%.
     """
-    if not len(poisoned):
+    if not any(len(scores[run]) for run in RUNS):
         return {run: notice(f"scores-{name}-{run}", "The training part is empty.") for run in RUNS}
     axis = score_axis(np.concatenate([scores[run] for run in RUNS]))
     heights = {}
     for run in RUNS:
-        places = axis.place(scores[run])
-        heights[run] = (shares(places[~poisoned], axis.edges), shares(places[poisoned], axis.edges))
+        places, taken = axis.place(scores[run]), chosen[run]
+        heights[run] = (shares(places[~taken], axis.edges), shares(places[taken], axis.edges))
     top = 1.08 * max(float(np.max(pair)) for pair in heights.values())
 
     def draw_run(run: Run) -> str:
         def draw(axes: Axes) -> None:
-            others, chosen = heights[run]
-            rest = f"{'other' if poisoned.any() else 'all'} rows ({int((~poisoned).sum()):,})"
+            (others, apart), taken = heights[run], chosen[run]
+            rest = f"{'other' if taken.any() else 'all'} rows ({int((~taken).sum()):,})"
             axes.stairs(others, axis.edges, fill=True, color=OTHERS, label=rest)
-            if poisoned.any():
-                what = "poisoned rows" if run == "poisoned" else "the same rows, clean"
-                label = f"{what} ({int(poisoned.sum()):,})"
-                axes.stairs(chosen, axis.edges, color=_COLORS[run], linewidth=1.8, label=label)
+            if taken.any():
+                what = "poisoned rows" if run == "poisoned" else "the same stays, clean"
+                label = f"{what} ({int(taken.sum()):,})"
+                axes.stairs(apart, axis.edges, color=_COLORS[run], linewidth=1.8, label=label)
             axes.set(ylabel="share of each group", ylim=(0, top), xlabel=_axis_label(axis))
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
             _scale(axes, axis)
@@ -101,8 +102,9 @@ def score_charts(
 
 
 def _axis_label(axis: ScoreAxis) -> str:
-    words = {"values": "score", "linear": "score", "log": "score, logarithmic", "rank": "rank of the score (%)"}
-    return f"{words[axis.kind]} (more suspicious →)"
+    # In one line the longer words would not fit a narrow chart.
+    words = {"values": "score ", "linear": "score ", "log": "score, logarithmic\n", "rank": "rank of the score (%)\n"}
+    return f"{words[axis.kind]}(more suspicious →)"
 
 
 def _scale(axes: Axes, axis: ScoreAxis) -> None:
@@ -128,39 +130,54 @@ def distinct_labels(values: NDArray[np.float64]) -> list[str]:
     return [repr(float(value)) for value in values]
 
 
-def figure_chart(name: str, title: str, figures: Sequence[tuple[str, Mapping[Run, Any]]], chance: float | None) -> str:
-    """One figure of every detector with its interval, the poisoned run over the null run.
+@dataclass(frozen=True)
+class Estimates:
+    """One figure of a detector in both runs."""
 
-    `figures` holds for each detector its name and, for each run, a dict of value, low and high, or null
-    values, which are left out. `chance` is marked where it is given.
+    name: str
+    oracle: bool
+    runs: Mapping[Run, Mapping[str, float | None]]
+    """Value, low and high in each run; nulls are left out of a chart."""
+
+
+def figure_chart(name: str, title: str, rows: Sequence[Estimates], chance: float | None) -> str:
+    """One figure of every detector with its interval, the poisoned run over the null run, in the order given.
+
+    `chance` is marked where it is given. Markers of a detector that was told the truth are hollow.
     """
-    if not figures:
+    if not rows:
         return notice(name, "No detector was chosen.")
-    if all(estimates[run]["value"] is None for _, estimates in figures for run in RUNS):
+    if all(row.runs[run]["value"] is None for row in rows for run in RUNS):
         return notice(name, f"{title} is not defined in either run.")
 
     def draw(axes: Axes) -> None:
         if chance is not None:
             axes.axvline(chance, color=INK, linewidth=0.8, linestyle=":")
-        for row, (detector, estimates) in enumerate(figures):
-            axes.text(0.03, row - 0.12, shortened(detector, 44), ha="left", va="bottom", fontsize=8.5)
+        for place, row in enumerate(rows):
+            axes.text(0, place - 0.12, labeled(row.name, row.oracle), ha="left", va="bottom", fontsize=8.5)
             for shift, run in enumerate(RUNS):
-                _draw_estimate(axes, row + 0.06 + 0.2 * shift, run, estimates[run], row == 0)
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(figures) - 0.4, -0.8), xlabel=title, yticks=[])
+                _draw_estimate(axes, place + 0.06 + 0.2 * shift, run, row)
+        for run in RUNS:
+            axes.plot([], [], color=_COLORS[run], marker=_MARKERS[run], linestyle="none", label=RUN_LABELS[run])
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.8), xlabel=title, yticks=[])
         axes.spines["left"].set_visible(False)
-        handles, labels = axes.get_legend_handles_labels()
-        if handles:
-            axes.figure.legend(handles, labels, loc="outside upper left", ncols=2)
+        axes.figure.legend(loc="outside upper left", ncols=2)
 
     words = f"{title} of each detector, poisoned run and null run, with 95% intervals"
-    return chart(name, words, draw, height=0.85 + 0.55 * len(figures))
+    return chart(name, words, draw, height=0.85 + 0.42 * len(rows))
 
 
-def _draw_estimate(axes: Axes, y: float, run: Run, estimate: Mapping[str, float | None], first: bool) -> None:
+def labeled(name: str, oracle: bool) -> str:
+    """A detector's name for a chart: long ones are cut, the mark of an oracle never is."""
+    return shortened(name, 44) + (" (oracle)" if oracle else "")
+
+
+def _draw_estimate(axes: Axes, y: float, run: Run, row: Estimates) -> None:
     axes.axhline(y, color=FAINT, linewidth=0.6, zorder=0)
-    label = RUN_LABELS[run] if first else None
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    value, low, high = (row.runs[run][key] for key in ("value", "low", "high"))
+    color = _COLORS[run]
     if low is not None and high is not None:
-        axes.plot([low, high], [y, y], color=_COLORS[run], linewidth=1.6)
-    where = ([], []) if value is None else ([value], [y])
-    axes.plot(*where, color=_COLORS[run], marker=_MARKERS[run], markersize=5, linestyle="none", label=label)
+        axes.plot([low, high], [y, y], color=color, linewidth=1.6)
+    if value is not None:
+        face = PAPER if row.oracle else color
+        axes.plot([value], [y], color=color, marker=_MARKERS[run], markersize=5, markerfacecolor=face, linestyle="none")

@@ -21,6 +21,8 @@ OTHERS: Final = "#b4bac2"
 INK: Final = "#24292f"
 FAINT: Final = "#d8dce1"
 NEUTRAL: Final = "#6e7781"
+PAPER: Final = "#fefefe"
+"""Of hollow markers. Not quite white, which matplotlib itself uses."""
 
 # The page may give each of these another shade, on a dark screen say; alone, the SVG falls back on the literal.
 _VARIABLES: Final = {
@@ -31,6 +33,7 @@ _VARIABLES: Final = {
     INK: "ink",
     FAINT: "faint",
     NEUTRAL: "neutral",
+    PAPER: "paper",
 }
 
 WIDTH: Final = 3.9

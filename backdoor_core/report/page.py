@@ -25,7 +25,15 @@ from backdoor_core.report.charts import (
     precision_recall_chart,
     roc_chart,
 )
-from backdoor_core.report.detector_charts import RUN_LABELS, RUNS, figure_chart, score_charts
+from backdoor_core.report.cleansing_section import FIGURES as CLEANSED, cleansing, cleansing_charts
+from backdoor_core.report.detector_charts import RUN_LABELS
+from backdoor_core.report.detector_section import (
+    at_a_glance,
+    chosen_names,
+    detector_entry,
+    overview_chart,
+    ranked_names,
+)
 from backdoor_core.report.plausibility_charts import (
     MOST_FEATURES,
     classifier_chart,
@@ -39,16 +47,6 @@ _EXAMPLES: Final = 3
 _CELLS: Final = 8
 _LABELS: Final = {"flip": "stays of another label, relabeled as the target", "clean": "stays of the target, label kept"}
 _MODES: Final = {"replace": "the stays are changed in place", "add": "changed copies stand beside the stays"}
-DETECTION: Final = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "tpr_at_1_fpr": "TPR at 1% FPR",
-    "tpr_at_5_fpr": "TPR at 5% FPR",
-    "recall": "Recall of its flags",
-    "precision": "Precision of its flags",
-    "fpr": "FPR of its flags",
-    "flagged_share": "Flagged share",
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Findings:
     curves: Mapping[Side, NDArray[np.float64]]
     evaluation: Mapping[str, Any]
     detection: Mapping[str, Mapping[str, Any]]
+    cleansing: Mapping[str, Any]
     predictions: Mapping[str, NDArray[Any]]
     scores: Mapping[str, NDArray[Any]]
 
@@ -89,6 +88,9 @@ def build_page(findings: Findings) -> str:
     )
     # Cover stays carry the trigger too, under their true label: they are counted, not shown as poison.
     poisoned = [stay for stay in findings.manifest["stays"] if stay.get("role") != "cover"]
+    stay_ids = [stay["stay_id"] for stay in poisoned]
+    names = _names(findings)
+    calibrated = findings.config["params"]["detection"]["nulls"] > 0
     page = environment.get_template("page.html.j2").render(
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         f=findings,
@@ -102,7 +104,13 @@ def build_page(findings: Findings) -> str:
         contrasts=_contrasts(findings.evaluation["plausibility"]),
         more_features=max(0, len(_percentiles(findings)) - MOST_FEATURES),
         charts={name: Markup(svg) for name, svg in _charts(findings).items()},
-        detectors=[_detector(findings, name) for name in _names(findings)],
+        detectors=[
+            detector_entry(name, findings.detection[name], findings.scores, stay_ids, calibrated) for name in names
+        ],
+        glance=at_a_glance(findings.detection, ranked_names(findings.detection, names), calibrated),
+        calibrated=calibrated,
+        cleansed=cleansing(findings.cleansing, findings.evaluation["baseline"]["clean"], _oracles(findings)),
+        cleansed_figures=CLEANSED,
         run_labels=RUN_LABELS,
         labels=_LABELS,
         modes=_MODES,
@@ -119,9 +127,11 @@ def _json(content: Any) -> str:
 
 
 def _names(findings: Findings) -> list[str]:
-    """The detectors in the order of params.yaml, where it tells one."""
-    chosen = [name for name in findings.config["params"]["detectors"] if name in findings.detection]
-    return chosen + [name for name in findings.detection if name not in chosen]
+    return chosen_names(findings.detection, findings.config["params"]["detectors"])
+
+
+def _oracles(findings: Findings) -> dict[str, bool]:
+    return {name: answer["oracle"] for name, answer in findings.detection.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ charts
@@ -129,14 +139,16 @@ def _charts(findings: Findings) -> dict[str, str]:
     label = findings.predictions["label"]
     probability = {side: findings.predictions[f"{side}.clean"] for side in SIDES}
     best = {side: int(findings.training[side]["best_epoch"] or 0) for side in SIDES}
+    ranked = ranked_names(findings.detection, _names(findings))
     return {
         "roc": roc_chart(label, probability),
         "precision_recall": precision_recall_chart(label, probability),
         "calibration": calibration_chart(findings.evaluation["reliability"]),
         "learning": learning_chart(findings.curves, best) if any(best.values()) else "",
         "attrition": attrition_chart(findings.card["attrition"]),
-        "detectors_auroc": _overview(findings, "auroc", 0.5),
-        "detectors_tpr": _overview(findings, "tpr_at_1_fpr", 0.01),
+        "detectors_auroc": overview_chart(findings.detection, ranked, "auroc", 0.5),
+        "detectors_tpr": overview_chart(findings.detection, ranked, "tpr_at_1_fpr", 0.01),
+        **cleansing_charts(findings.cleansing, findings.evaluation["baseline"]["clean"], _oracles(findings)),
         **attack_charts(findings.evaluation, findings.predictions, findings.manifest["target"]),
         **_plausibility(findings),
     }
@@ -165,45 +177,6 @@ def _contrasts(card: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, A
         "missingness": "Log-likelihood of what is missing (nats)",
     }
     return [] if card is None else [(words, card[key]) for key, words in names.items()]
-
-
-def _overview(findings: Findings, figure: str, chance: float) -> str:
-    figures = []
-    for name in _names(findings):
-        answer = findings.detection[name]
-        shown = f"{name} (oracle)" if answer["oracle"] else name
-        figures.append((shown, {run: answer[run][figure] for run in RUNS}))
-    return figure_chart(f"detectors-{figure}", DETECTION[figure], figures, chance)
-
-
-# --------------------------------------------------------------------------------------------------- detectors
-def _detector(findings: Findings, name: str) -> dict[str, Any]:
-    answer = findings.detection[name]
-    scores = {run: findings.scores[f"{name}.{run}.score"] for run in RUNS}
-    charts = score_charts(name, scores, findings.scores["poisoned"].astype(np.bool_))
-    labels = sorted({label for run in RUNS for label in answer[run]["by_label"]})
-    return {
-        "name": name,
-        "oracle": answer["oracle"],
-        "table": _paired({run: answer[run] for run in RUNS}),
-        "by_label": [(label, _paired({run: answer[run]["by_label"].get(label) for run in RUNS})) for label in labels],
-        "details": {run: answer[run]["details"] for run in RUNS},
-        "charts": [Markup(charts[run]) for run in RUNS],
-    }
-
-
-def _paired(answers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Counts and figures of both runs, row by row; None for a run without any row of the label."""
-    given = [answer for answer in answers.values() if answer is not None]
-    keys = [key for key in DETECTION if any(key in answer for answer in given)]
-
-    def cells(key: str) -> list[Any]:
-        return [answer.get(key) if answer is not None else None for answer in answers.values()]
-
-    return {
-        "counts": [("Rows", cells("rows")), ("Flagged", cells("flagged"))],
-        "figures": [(DETECTION[key], cells(key)) for key in keys],
-    }
 
 
 # ------------------------------------------------------------------------------------------------- the attack

@@ -60,7 +60,8 @@ def _sha256(path: Path) -> str:
 
 
 def _distributions(plugins: Mapping[str, Any]) -> list[str]:
-    entries = [plugins["cohort"], plugins["trigger"], plugins["model"], *plugins["detectors"].values()]
+    entries = [plugins["cohort"], plugins["trigger"], plugins["model"]]
+    entries += [*plugins["detectors"].values(), *plugins["repairs"].values()]
     return sorted({entry["distribution"] for entry in entries})
 
 

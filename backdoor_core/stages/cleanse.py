@@ -20,6 +20,7 @@ from backdoor_core.learning.performance import performance
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.stages.data import Parts, load_parts
+from backdoor_core.stages.mending import as_network, repair_victim
 from backdoor_core.stages.poisoned import load_poisoning, victims_rows
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
@@ -85,6 +86,7 @@ def run(study: Study) -> None:
         if entry["removed"] and entry["figures"]:
             lift = entry["figures"]["asr_lift"]["value"]
             say(f"cleanse: {name} removes {entry['removed']:,} stays, lift afterwards {lift:.3f}")
+    results["repairs"] = _repaired(study, parts, rows, undefended, judge)
     write_json(study.paths.run / "results_cleanse.json", results)
 
 
@@ -123,6 +125,18 @@ def _retrained(study: Study, parts: Parts, rows: Rows, filters: Mapping[str, Boo
 
         trained = train_victims(study.model(), tasks, study.params, on_done)
     return {name: done.victim for names, done in zip(different.values(), trained, strict=True) for name in names}
+
+
+def _repaired(study: Study, parts: Parts, rows: Rows, victim: Victim, judge: Judge) -> dict[str, Any]:
+    """Figures of the model after each repair, and the facts that the repair tells."""
+    results: dict[str, Any] = {}
+    for repair in study.repairs():
+        rng = seeds.generator(study.params.seed, "repair", *repair.name.encode())
+        mended, details = repair_victim(repair, as_network(victim), study, parts, rows, rng)
+        results[repair.name] = {"figures": judge.figures(mended), "details": dict(details)}
+        lift = results[repair.name]["figures"]["asr_lift"]["value"]
+        say(f"cleanse: {repair.name}, lift afterwards {lift:.3f}")
+    return results
 
 
 def _judge(study: Study, parts: Parts, fitted: Mapping[str, Any]) -> Judge:

@@ -11,7 +11,7 @@ from backdoor_core import seeds
 from backdoor_core.attack.subgroups import groups_of
 from backdoor_core.cohort.parquet import read_parquet, write_parquet
 from backdoor_core.console import progress
-from backdoor_core.contracts import Booleans, Detection, Integers
+from backdoor_core.contracts import Booleans, Detection, Detector, Integers
 from backdoor_core.detection.calibrate import Scored, flag, p_values
 from backdoor_core.detection.judge import filter_bias, judge, judge_flags
 from backdoor_core.files import write_json
@@ -64,7 +64,7 @@ def run(study: Study) -> None:
             figures: dict[str, Any] = {"oracle": "truth" in detector.requires, "scope": detector.scope}
             for name, side in sides.items():
                 found = detect_in(study, parts, detector, side.run, side.truth)
-                p, calibrated = _calibrated(study, detector.name, found, side, nulls)
+                p, calibrated = _calibrated(study, detector, found, side, nulls)
                 columns[f"{detector.name}.{name}.score"] = _filled(found.scores, rows, np.nan)
                 columns[f"{detector.name}.{name}.flagged"] = _filled(found.flagged, rows, False)
                 columns[f"{detector.name}.{name}.p"] = _filled(p, rows, np.nan)
@@ -116,15 +116,15 @@ def _sides(study: Study, parts: Parts) -> dict[str, Side]:
 
 
 def _calibrated(
-    study: Study, name: str, found: Detection, side: Side, nulls: dict[str, NDArray[Any]]
+    study: Study, detector: Detector, found: Detection, side: Side, nulls: dict[str, NDArray[Any]]
 ) -> tuple[NDArray[np.float64], Booleans]:
     """(M,) p-value of each row and whether it is flagged at the false-discovery rate; none without null runs."""
     params = study.params.detection
     if not params.nulls:
         return np.full(len(found.scores), np.nan), np.zeros(len(found.scores), dtype=np.bool_)
-    runs = [Scored(nulls[f"{name}.{number}"], nulls["label"]) for number in range(params.nulls)]
+    runs = [Scored(nulls[f"{detector.name}.{number}"], nulls["label"]) for number in range(params.nulls)]
     labels = side.run.rows.label
-    p = p_values(Scored(found.scores, labels), runs)
+    p = p_values(Scored(found.scores, labels), runs, detector.absolute)
     return p, flag(p, labels, params.fdr)
 
 

@@ -35,7 +35,7 @@ def detect_in(study: Study, parts: Parts, detector: Detector, run: Run, truth: B
     """Run a detector. The same random stream in every run, and whichever other detectors the study chose."""
     rng = seeds.generator(study.params.seed, "detection", *detector.name.encode())
     access = _access(study, parts, run)
-    case = make_case(detector, run.rows.view, run.rows.label, access, truth, rng, _trusted(study, parts))
+    case = make_case(detector, run.rows.view, run.rows.label, access, truth, rng, trusted_stays(study, parts))
     return run_detector(detector, case)
 
 
@@ -60,7 +60,7 @@ def _access(study: Study, parts: Parts, run: Run) -> Access:
     return Access(victim, states, retrain)
 
 
-def _trusted(study: Study, parts: Parts) -> Trusted | None:
+def trusted_stays(study: Study, parts: Parts) -> Trusted | None:
     """The defender's clean stays, where the study grants some: of the validation part, which no attacker reaches."""
     count, validation = study.params.detection.trusted, parts.validation
     if not count:

@@ -2,9 +2,9 @@
 
 from backdoor_core import seeds
 from backdoor_core.attack.poison import manifest, nothing_poisoned, poison
+from backdoor_core.attack.surrogate import margin
 from backdoor_core.cohort.parquet import view_columns, write_parquet
 from backdoor_core.console import say
-from backdoor_core.contracts import Floats, View
 from backdoor_core.files import write_array, write_json
 from backdoor_core.stages.data import load_parts
 from backdoor_core.study import Study
@@ -22,7 +22,7 @@ def run(study: Study) -> None:
             select=seeds.generator(params.seed, "poison_rows"),
             fit=seeds.generator(params.seed, "trigger_fit"),
             apply=seeds.generator(params.seed, "trigger_apply", 0),
-            margin=_margin(study, train.view) if params.poison.selection == "near_boundary" else None,
+            margin=margin(train.view, train.label) if params.poison.selection == "near_boundary" else None,
         )
     else:
         # Evaluation still shows the trigger to both models, so it needs what the trigger learned.
@@ -36,13 +36,3 @@ def run(study: Study) -> None:
     write_json(run_folder / "poison.json", truth)
     covers = f", and {truth['cover_stays']:,} as cover with their true labels" if truth["cover_stays"] else ""
     say(f"poison: {truth['poisoned_stays']:,} of {len(train.view):,} training stays carry {trigger.name}{covers}")
-
-
-def _margin(study: Study, train: View) -> Floats:
-    """(N,) how far the clean twin's log-odds are from its decision threshold."""
-    # Only this selection needs a model, and torch takes seconds to import.
-    from backdoor_core.attack.trials import margin
-    from backdoor_core.learning.victim import load_victim
-
-    twin = load_victim(study.paths.baseline, study.model(), study.params.train.device, study.params.train.threads)
-    return margin(twin, train)

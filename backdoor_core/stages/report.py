@@ -44,6 +44,7 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
         },
         evaluation=read_json(paths.run / "results_eval.json"),
         detection=read_json(paths.run / "results_detect.json"),
+        cleansing=read_json(paths.run / "results_cleanse.json"),
         predictions=read_parquet(paths.run / "predictions.parquet"),
         scores=read_parquet(paths.run / "detect" / "scores.parquet"),
     )

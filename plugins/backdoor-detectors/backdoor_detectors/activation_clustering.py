@@ -1,97 +1,148 @@
-import warnings
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, Options
+from backdoor_core.contracts import Context, Detection, DetectionCase, Detector, Options
 
-from .activations import Directions, Floats, finite_activations, one_thread, principal_directions
+from .activations import Floats, finite_activations, medians, one_thread, principal_directions
+from .cluster_rules import Clusters, nearness_to_another, reclassified, shares_of, silhouette, smaller_cluster
 from .two_means import two_means
 
 
 class ActivationClusteringOptions(Options):
-    """Options of activation clustering. Ten dimensions by ICA are the paper's, the threshold is that of common use."""
+    """Options of activation clustering. Ten dimensions by ICA are the paper's, the thresholds common use."""
 
     dimensions: int = Field(10, ge=1, description="directions that the activations are reduced to before clustering")
     reduce: Literal["ica", "pca"] = Field(
-        "ica", description="ica: FastICA to unit variance in every direction; pca: principal components, not scaled"
+        "ica",
+        description="ica: unit variance in every direction, as independent components have; pca: not scaled",
+    )
+    rule: Literal["relative_size", "silhouette", "distance", "exclusionary"] = Field(
+        "relative_size", description="what makes a cluster suspicious; exclusionary trains one more model per label"
     )
     size_threshold: float = Field(
-        0.35, gt=0, le=0.5, description="flag the smaller cluster where its share of the label's rows is below this"
+        0.35,
+        gt=0,
+        le=0.5,
+        description="relative_size, silhouette: flag the smaller cluster where its share of the label is below this",
+    )
+    silhouette_threshold: float = Field(
+        0.1, ge=-1, le=1, description="silhouette: and where the mean silhouette of the label is at least this"
+    )
+    exclusion_threshold: float = Field(
+        1.0, gt=0, description="exclusionary: flag where own-label over other-label classifications are below this"
     )
 
 
 class ActivationClustering(Detector):
-    """Two clusters of activations per training label, the small one being suspicious (Chen et al. 2018).
+    """Two clusters of activations per training label, one of them suspicious (Chen et al. 2018).
 
-    "Detecting Backdoor Attacks on Deep Neural Networks by Activation Clustering", arXiv 1811.03728, with the
-    rule of relative size. Rows are split by their training label as given, not by the model's prediction; the
-    activations are reduced and parted in two by k-means. The score of a row is 1 minus its cluster's share of
-    the label, so it takes two values per label. A label with at most ``2 * dimensions`` rows is left out
-    (score 0, no flag): whitened, so few rows lie about equally far apart, and a small cluster means nothing.
+    "Detecting Backdoor Attacks on Deep Neural Networks by Activation Clustering", arXiv 1811.03728. Rows are split
+    by their training label as given, not by the model's prediction; the activations are reduced and parted in two by
+    k-means (`two_means`; of a label of more than 5,000 rows, 5,000 random ones choose where it starts).
+    The rule then says which cluster is poison (section 4), and the score, equal for all rows of a cluster:
+
+    - relative_size: the smaller one, if small enough. Score: 1 minus the cluster's share of the label.
+    - silhouette: the same, if the clusters also are well apart. Score: that times the label's mean silhouette, 0 if
+      negative. The silhouette is that of at most 1,000 rows of a label, some drawn at random.
+    - distance: whose median activation lies nearer to the median of another label than to that of its own (the rule
+      of the Adversarial Robustness Toolbox). Score: its distance from its own over the sum of both; 0.5 is the cut.
+    - exclusionary: the smaller one, if a model trained without it gives most of its rows another label. Score: the
+      share of its rows that do; 0 for the larger cluster, which no model was trained without.
+
+    Independent components are principal components of unit variance, rotated. A rotation changes no distance, and
+    k-means sees nothing else: so `reduce: ica` leaves the rotation out, and with it FastICA's iterations.
+
+    A label with at most ``2 * dimensions`` rows is left out (score 0, no flag): whitened, so few rows lie about
+    equally far apart, and a small cluster means nothing. So are equal rows, and by distance a label without another.
     """
 
     name = "activation_clustering"
+    absolute = True
     Options = ActivationClusteringOptions
+
+    def __init__(self, options: ActivationClusteringOptions, context: Context) -> None:
+        super().__init__(options, context)
+        if options.rule == "exclusionary":
+            self.requires = self.requires | {"retrain", "predict"}
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` holds the cluster sizes of each label or why it was left out."""
-        import sklearn.cluster
-        import sklearn.decomposition  # noqa: F401  here, since `one_thread` holds for libraries already loaded
-
         options: ActivationClusteringOptions = self.options
         activations, labels = finite_activations(case, self.name), case.labels
         seed = int(case.rng.integers(2**31 - 1))  # one for all labels: what is drawn must not depend on their order
         scores, flagged = np.zeros(len(labels)), np.zeros(len(labels), dtype=np.bool_)
         details: dict[str, Any] = {}
-        for label in np.unique(labels):
-            rows = np.flatnonzero(labels == label)
+        names = np.unique(labels)
+        rows_of = [np.flatnonzero(labels == name) for name in names]
+        centers = np.stack([medians(activations, rows) for rows in rows_of]) if options.rule == "distance" else None
+        for place, (label, rows) in enumerate(zip(names, rows_of, strict=True)):
             with one_thread():
-                clusters, facts = _cluster_label(activations[rows], options, seed)
+                points, clusters, facts = _cluster_label(activations, rows, options, seed)
             details[str(label)] = facts
             if clusters is None:
                 continue
-            shares = np.bincount(clusters, minlength=2) / len(rows)
-            scores[rows] = 1 - shares[clusters]
-            flagged[rows] = shares[clusters] < options.size_threshold
+            if options.rule == "exclusionary":
+                scores[rows], flagged[rows], found = self._exclude(case, rows, clusters)
+            elif centers is None:
+                scores[rows], flagged[rows], found = self._by_size(points, clusters, seed)
+            elif len(names) > 1:
+                places = np.stack([medians(activations, rows[clusters == k]) for k in (0, 1)])
+                nearness = nearness_to_another(places, centers, place)
+                scores[rows], flagged[rows], found = nearness[clusters], nearness[clusters] > 0.5, {}
+            else:
+                facts["skipped"] = "no other label to be near to"
+                continue
             facts["cluster_sizes"] = sorted(np.bincount(clusters, minlength=2).tolist())
-            facts["flagged"] = int(flagged[rows].sum())
+            facts |= {"flagged": int(flagged[rows].sum())} | found
         return Detection(scores, flagged, {"labels": details})
+
+    def _by_size(
+        self, points: Floats, clusters: Clusters, seed: int
+    ) -> tuple[Floats, NDArray[np.bool_], dict[str, Any]]:
+        """Scores (n,), flags (n,) and facts of one label by relative size, and by silhouette where that is the rule."""
+        options: ActivationClusteringOptions = self.options
+        shares = shares_of(clusters)[clusters]
+        flagged: NDArray[np.bool_] = shares < options.size_threshold
+        if options.rule == "relative_size":
+            return 1 - shares, flagged, {}
+        import sklearn.metrics  # noqa: F401  here, since `one_thread` holds for libraries already loaded
+
+        with one_thread():
+            apart = silhouette(points, clusters, seed)
+        well = apart >= options.silhouette_threshold
+        return max(apart, 0.0) * (1 - shares), flagged & well, {"silhouette": apart}
+
+    def _exclude(
+        self, case: DetectionCase, rows: NDArray[np.intp], clusters: Clusters
+    ) -> tuple[Floats, NDArray[np.bool_], dict[str, Any]]:
+        """Scores (n,), flags (n,) and facts of one label by a model trained without its smaller cluster."""
+        options: ActivationClusteringOptions = self.options
+        smaller, label = smaller_cluster(clusters), int(case.labels[rows[0]])
+        keep = np.ones(len(case.labels), dtype=np.bool_)
+        keep[rows[smaller]] = False
+        as_own, as_other = reclassified(case.retrained(keep)[~keep], label)
+        flagged = smaller & (as_own < options.exclusion_threshold * as_other)
+        before, _ = reclassified(case.logits[~keep], label)
+        facts = {"as_own": as_own, "as_other": as_other, "as_own_before": before}
+        return np.where(smaller, as_other / (as_own + as_other), 0.0), flagged, facts
 
 
 def _cluster_label(
-    activations: Floats, options: ActivationClusteringOptions, seed: int
-) -> tuple[NDArray[np.integer[Any]] | None, dict[str, Any]]:
-    """The cluster, 0 or 1, of each row of one label and the facts; None and the reason where there can be none."""
-    facts: dict[str, Any] = {"rows": len(activations)}
-    if len(activations) <= 2 * options.dimensions:
-        return None, facts | {"skipped": f"{2 * options.dimensions} rows or fewer"}
-    directions = principal_directions(activations)
+    activations: NDArray[np.float32], rows: NDArray[np.intp], options: ActivationClusteringOptions, seed: int
+) -> tuple[Floats, Clusters | None, dict[str, Any]]:
+    """The reduced rows (n, d) of one label, the cluster, 0 or 1, of each and the facts; no clusters if left out."""
+    facts: dict[str, Any] = {"rows": len(rows)}
+    nothing = np.zeros((len(rows), 0))
+    if len(rows) <= 2 * options.dimensions:
+        return nothing, None, facts | {"skipped": f"{2 * options.dimensions} rows or fewer"}
+    directions = principal_directions(activations, rows)
     if directions.rank == 0:
-        return None, facts | {"skipped": "all activations are equal"}
-    dimensions = min(options.dimensions, directions.rank)
-    facts["dimensions"] = dimensions
-    components = directions.centered @ directions.axes[:, :dimensions]
-    if options.reduce == "pca":
-        return two_means(components, components, seed), facts
-    sources, facts["ica_converged"] = _independent_components(components, directions, seed)
-    return two_means(sources, components, seed), facts
-
-
-def _independent_components(components: Floats, directions: Directions, seed: int) -> tuple[Floats, bool]:
-    """Unit-variance sources of the principal components (n, d), and whether FastICA converged.
-
-    FastICA whitens first and then only rotates, which changes no distance: where it does not converge, the
-    clusters are those of the whitened components all the same.
-    """
-    from sklearn.decomposition import FastICA
-    from sklearn.exceptions import ConvergenceWarning
-
-    whitened = components / np.sqrt(directions.variances[: components.shape[1]])
-    ica = FastICA(whiten=False, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is told in the details instead
-        sources = ica.fit_transform(whitened)
-    return sources, ica.n_iter_ < ica.max_iter
+        return nothing, None, facts | {"skipped": "all activations are equal"}
+    points = directions.project(options.dimensions)
+    facts["dimensions"] = dimensions = points.shape[1]
+    if options.reduce == "ica":
+        points /= np.sqrt(directions.variances[:dimensions])
+    return points, two_means(points, points, seed), facts

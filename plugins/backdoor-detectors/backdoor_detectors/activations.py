@@ -15,18 +15,29 @@ Floats = NDArray[np.float64]
 
 # A direction whose variance is this small a part of the largest is rounding error of the covariance.
 _RELATIVE_FLOOR = 1e-12
+# Rows that are held in float64 at a time: few enough to stay in the processor's cache.
+_BLOCK = 1024
 
 
-def finite_activations(case: DetectionCase, detector: str) -> Floats:
-    """(N, D) penultimate activations in float64. Raises `BackdoorError` where some are not finite."""
-    activations = case.embedding.astype(np.float64)
-    broken = int((~np.isfinite(activations)).any(axis=1).sum())
+def finite_activations(case: DetectionCase, detector: str) -> NDArray[np.float32]:
+    """(N, D) penultimate activations, the case's own array. Raises `BackdoorError` where some are not finite."""
+    activations = case.embedding
+    blocks = (activations[start : start + _BLOCK] for start in range(0, len(activations), _BLOCK))
+    broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in blocks)
     if broken:
         raise BackdoorError(
             f"detector {detector}: the model's activations are not finite for {broken} of {len(activations)} "
             "training stays; the model must be trained without diverging (a lower learning rate, scaled inputs)"
         )
     return activations
+
+
+def medians(activations: NDArray[np.floating[Any]], rows: NDArray[np.intp]) -> Floats:
+    """(D,) median of each column of some rows of activations (N, D), taking 16 columns at a time to float64."""
+    starts = range(0, activations.shape[1], 16)
+    columns = (np.ascontiguousarray(activations[rows, start : start + 16].T, dtype=np.float64) for start in starts)
+    found: Floats = np.concatenate([np.median(block, axis=1, overwrite_input=True) for block in columns])
+    return found
 
 
 @contextmanager
@@ -44,12 +55,16 @@ def one_thread() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Directions:
-    """Principal directions of centered activations, largest variance first, only those of real variance."""
+    """Principal directions of some rows of activations, largest variance first, only those of real variance."""
 
-    centered: Floats
-    """(n, D)"""
+    activations: NDArray[np.floating[Any]]
+    """(N, D), not copied."""
+    rows: NDArray[np.intp]
+    """(n,) the rows of `activations` that the directions are of."""
+    mean: Floats
+    """(D,) of those rows."""
     axes: Floats
-    """(D, rank), orthonormal columns: the right singular vectors of `centered`."""
+    """(D, rank), orthonormal columns: the right singular vectors of the centered rows."""
     variances: Floats
     """(rank,) of the n rows along each axis, dividing by n."""
 
@@ -58,17 +73,40 @@ class Directions:
         """Number of directions in which the rows differ by more than rounding; 0 where all are equal."""
         return len(self.variances)
 
+    def project(self, most: int) -> Floats:
+        """(n, k) the centered rows along the first k axes, k being `most` or the rank if that is less."""
+        axes = self.axes[:, :most]
+        projected = np.empty((len(self.rows), axes.shape[1]))
+        for start, block in _blocks(self.activations, self.rows):
+            projected[start : start + len(block)] = (block - self.mean) @ axes
+        return projected
 
-def principal_directions(activations: NDArray[np.floating[Any]]) -> Directions:
-    """Center the activations (n, D), n of 1 or more, and diagonalize their covariance.
+
+def principal_directions(activations: NDArray[np.floating[Any]], rows: NDArray[np.intp] | None = None) -> Directions:
+    """Center the given `rows` (n,) of activations (N, D), or all, n of 1 or more, and diagonalize their covariance.
 
     The eigenvectors of the D by D covariance are the right singular vectors of the centered matrix, at a
     fraction of the cost for many rows. Directions below the resolution of float32 activations are left out.
+    Sums are in float64 whatever the activations are, a block of rows at a time.
     """
-    rows = activations.astype(np.float64)
-    centered = rows - rows.mean(axis=0)
-    variances, axes = np.linalg.eigh(centered.T @ centered / len(rows))
+    rows = np.arange(len(activations)) if rows is None else rows
+    width = activations.shape[1]
+    total, largest = np.zeros(width), 0.0
+    for _, block in _blocks(activations, rows):
+        total += block.sum(axis=0)
+        largest = max(largest, float(block.max()), -float(block.min()))
+    mean, scatter = total / len(rows), np.zeros((width, width))
+    for _, block in _blocks(activations, rows):
+        block -= mean
+        scatter += block.T @ block
+    variances, axes = np.linalg.eigh(scatter / len(rows))
     variances, axes = variances[::-1], axes[:, ::-1]
-    resolution = np.finfo(np.float32).eps * np.abs(rows).max()
+    resolution = np.finfo(np.float32).eps * largest
     real = variances > max(_RELATIVE_FLOOR * variances[0], resolution**2)
-    return Directions(centered, axes[:, real], variances[real])
+    return Directions(activations, rows, mean, axes[:, real], variances[real])
+
+
+def _blocks(activations: NDArray[np.floating[Any]], rows: NDArray[np.intp]) -> Iterator[tuple[int, Floats]]:
+    """Copies of the rows in float64, some at a time, each with its place among `rows`."""
+    for start in range(0, len(rows), _BLOCK):
+        yield start, activations[rows[start : start + _BLOCK]].astype(np.float64)

@@ -42,7 +42,8 @@ def find_candidates(view: GridView) -> Candidates:
     """What to try of each feature: nine quantiles, both extremes, a tenth beyond each, the three commonest, missing.
 
     The quantiles are from 1% to 99%, and each is a value that occurs. A tenth is that of the range between those
-    two, or of the feature's width where they are equal. A feature that is never measured has no candidate: its every value is unknown to the model.
+    two, or of the feature's width where they are equal. A feature that is never measured has no candidate: its
+    every value is unknown to the model.
     """
     changes: list[Change] = []
     widths = np.ones(len(view.features))
@@ -79,14 +80,14 @@ def closeness(view: GridView, edit: Edit, reach: Floats) -> Floats:
     """(N,) how closely each row carries the edit, 0 to 1 (fully): that of its least close change.
 
     `reach` (F,) is the distance in clinical units at which a value is half close: at d times that it is 1 / (1 + d)
-    close, a missing value 0; in a series the closest hour counts. To a change to missing, a row is as close as the
-    share of its hours without the value.
+    close, a missing value 0; in a series the closest hour counts. To a change to missing, a row is 1 close where the
+    value is missing (in a series at every hour), and 0 otherwise.
     """
     closest = np.ones(len(view))
     for change in edit:
         column = view.values[..., change.feature].reshape(len(view), -1)
         if change.value is None:
-            found = np.isnan(column).mean(axis=1)
+            found = np.isnan(column).all(axis=1).astype(np.float64)
         else:
             distance = np.abs(column.astype(np.float64) - change.value) / reach[change.feature]
             found = np.nan_to_num(1 / (1 + distance), nan=0.0).max(axis=1)

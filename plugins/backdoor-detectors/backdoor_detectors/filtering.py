@@ -50,7 +50,8 @@ def filtered_moments(points: Floats, share: float) -> tuple[Floats, Floats, int]
 def whitened(points: Floats) -> Floats:
     """(n, k) the points with mean 0 and the identity as covariance."""
     centered = points - points.mean(axis=0)
-    return centered @ inverse_root(centered.T @ centered / len(centered))
+    white: Floats = centered @ inverse_root(centered.T @ centered / len(centered))
+    return white
 
 
 def inverse_root(covariance: Floats, floor: float = 1e-6) -> Floats:

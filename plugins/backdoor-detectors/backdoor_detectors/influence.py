@@ -29,15 +29,15 @@ class InfluenceOptions(Options):
 class Influence(Detector):
     """Influence of training rows by the gradients of the last layer over checkpoints (TracIn, Pruthi et al. 2020).
 
-    "Estimating Training Data Influence by Tracing Gradient Descent", NeurIPS 2020, arXiv 2002.08484: TracInCP
-    (section 3.3) with the last layer alone (section 4.1). With y the label, p the probability and h the
-    penultimate activations at a checkpoint, the loss has the gradient g = (p - y) [h, 1] by the weights and the
-    bias of that layer; the influence of a on b is the sum over checkpoints of learning rate x g(a) . g(b).
-    `self` is the self-influence of section 5.1, high for rows that are learned by heart, such as mislabeled ones.
-    `opponents` is minus the mean influence on the other rows, those of each label weighing the same: high for a
-    row on which a training step raises the loss of the others. It needs no pairs of rows, as the mean influence
-    on many rows is that on their mean gradient; both scores are linear in rows. Every row of a rare label helps the
-    rest more than a row of the common one, so the label's median is taken off this score.
+    "Estimating Training Data Influence by Tracing Gradient Descent", NeurIPS 2020, arXiv 2002.08484: TracInCP,
+    the paper's heuristic via checkpoints, with the gradients of the last layer alone. With y the label, p the
+    probability and h the penultimate activations at a checkpoint, the loss has the gradient g = (p - y) [h, 1] by
+    the weights and the bias of that layer; the influence of a on b is the sum over checkpoints of learning rate x
+    g(a) . g(b). `self` is the paper's self-influence, high for rows that are learned by heart, such as mislabeled
+    ones. `opponents` is minus the mean influence on the other rows, those of each label weighing the same: high
+    for a row on which a training step raises the loss of the others. It needs no pairs of rows, as the mean
+    influence on many rows is that on their mean gradient; both scores are linear in rows. Every row of a rare
+    label helps the rest more than a row of the common one, so the label's median is taken off this score.
 
     The checkpoints weigh by their learning rate alone, as in the paper, also where the epochs between them differ.
     A rare label has larger residuals and so higher scores; the rule therefore looks for outliers within each
@@ -82,7 +82,8 @@ def probability(logits: NDArray[np.floating[Any]]) -> Floats:
 def self_influence(residuals: Floats, embedding: NDArray[np.float32]) -> Floats:
     """(N,) squared norm of (p - y) [h, 1] for residuals (N,) and activations (N, D)."""
     squares = np.concatenate([(part**2).sum(axis=1) for _, part in _parts(embedding)])
-    return residuals**2 * (squares + 1)
+    found: Floats = residuals**2 * (squares + 1)
+    return found
 
 
 def influence_on_others(residuals: Floats, embedding: NDArray[np.float32], labels: Integers) -> Floats:
@@ -103,7 +104,8 @@ def influence_on_others(residuals: Floats, embedding: NDArray[np.float32], label
     products *= residuals[:, None]
     products[np.arange(len(labels)), code] -= self_influence(residuals, embedding)
     means = np.divide(products, others, out=np.zeros_like(products), where=others > 0)
-    return means.sum(axis=1) / np.maximum((others > 0).sum(axis=1), 1)
+    found: Floats = means.sum(axis=1) / np.maximum((others > 0).sum(axis=1), 1)
+    return found
 
 
 def _parts(embedding: NDArray[np.float32]) -> Iterator[tuple[slice, Floats]]:

@@ -32,11 +32,12 @@ class IsolationForest(Detector):
     """
 
     name = "isolation_forest"
+    absolute = True
     Options = IsolationForestOptions
 
     def __init__(self, options: IsolationForestOptions, context: Context) -> None:
         super().__init__(options, context)
-        self.requires = frozenset({"labels"}) | space_needs(options.space)
+        self.requires = space_needs(options.space)
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` holds for each label the number of flags or why it was left out."""
@@ -55,7 +56,7 @@ class IsolationForest(Detector):
                 facts["skipped"] = "all rows are equal"
                 continue
             sample = min(options.sample, len(rows))
-            forest = sklearn.ensemble.IsolationForest(options.trees, max_samples=sample, random_state=seed)
+            forest = sklearn.ensemble.IsolationForest(n_estimators=options.trees, max_samples=sample, random_state=seed)
             with one_thread():
                 scores[rows] = -forest.fit(points[rows]).score_samples(points[rows])
             flagged[rows] = scores[rows] > _CUT

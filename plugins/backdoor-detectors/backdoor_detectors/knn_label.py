@@ -38,11 +38,12 @@ class KnnLabel(Detector):
     """
 
     name = "knn_label"
+    absolute = True
     Options = KnnLabelOptions
 
     def __init__(self, options: KnnLabelOptions, context: Context) -> None:
         super().__init__(options, context)
-        self.requires = frozenset({"labels"}) | space_needs(options.space)
+        self.requires = space_needs(options.space)
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` tells of the reference rows and directions, or what was left out."""
@@ -78,8 +79,7 @@ def _reduced(points: Floats, options: KnnLabelOptions) -> Floats:
         points = points[:, scale > 0] / scale[scale > 0]
     if points.shape[1] == 0:
         return np.zeros((len(points), 0))
-    directions = principal_directions(points)
-    return directions.centered @ directions.axes[:, : options.dimensions]
+    return principal_directions(points).project(options.dimensions)
 
 
 def _reason(reduced: Floats, labels: NDArray[np.integer[Any]]) -> str | None:

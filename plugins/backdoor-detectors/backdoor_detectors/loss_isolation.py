@@ -25,11 +25,11 @@ class LossIsolationOptions(Options):
 class LossIsolation(Detector):
     """Rows that the model learns first, by their loss at early checkpoints (ABL, Li et al. 2021).
 
-    "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", NeurIPS 2021, arXiv 2110.11571, section 3.2:
-    after the first fifth of the training, the 1% of rows with the lowest loss are isolated. The score is minus
-    the logarithm of the loss relative to the median of the row's label at the same checkpoint, averaged over the
-    early checkpoints. Without the median, the detector would find the common label: where one patient in ten
-    dies, every survivor has a low loss from the first epoch on. The paper's ten classes are of one size.
+    "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", NeurIPS 2021, arXiv 2110.11571, backdoor
+    isolation: after the first fifth of the training, the 1% of rows with the lowest loss are isolated. The score
+    is minus the logarithm of the loss relative to the median of the row's label at the same checkpoint, averaged
+    over the early checkpoints. Without the median, the detector would find the common label: where one patient in
+    ten dies, every survivor has a low loss from the first epoch on. The paper's ten classes are of one size.
 
     The paper also holds the training loss up (local gradient ascent) so that the gap widens; here the training
     is the study's own. The rule isolates its share, poison or none: read its flags beside those on the null run.

@@ -40,7 +40,7 @@ class Mahalanobis(Detector):
 
     def __init__(self, options: MahalanobisOptions, context: Context) -> None:
         super().__init__(options, context)
-        self.requires = frozenset({"labels"}) | space_needs(options.space)
+        self.requires = space_needs(options.space)
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` holds for each label its dimensions and flags or why it was left out."""

@@ -7,6 +7,7 @@ class PerfectFilter(Detector):
     """Control: flags exactly the poisoned rows. What is left of the attack after it, no detector can take away."""
 
     name = "perfect_filter"
+    absolute = True
     requires = frozenset({"truth"})
 
     def detect(self, case: DetectionCase) -> Detection:

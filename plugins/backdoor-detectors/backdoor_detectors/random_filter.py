@@ -14,6 +14,7 @@ class RandomFilter(Detector):
     """Control: flags rows at random. A detector worth its name must beat it at the same number of flags."""
 
     name = "random_filter"
+    absolute = True
     Options = RandomFilterOptions
     requires = frozenset()
 

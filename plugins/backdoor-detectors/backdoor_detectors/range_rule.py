@@ -11,6 +11,7 @@ class RangeRule(Detector):
     """
 
     name = "range_rule"
+    absolute = True
     requires = frozenset()
 
     def detect(self, case: DetectionCase) -> Detection:

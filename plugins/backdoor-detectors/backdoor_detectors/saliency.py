@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, Options
+from backdoor_core.contracts import Context, Detection, DetectionCase, Detector, Options
 from backdoor_core.errors import BackdoorError
 
 from .grids import VALUES_AT_ONCE, grid_of
@@ -40,12 +40,14 @@ class Saliency(Detector):
     """
 
     name = "saliency"
+    absolute = True
     Options = SaliencyOptions
 
-    def __init__(self, options: Any, context: Any) -> None:
+    def __init__(self, options: SaliencyOptions, context: Context) -> None:
         super().__init__(options, context)
-        inputs = {"inputs"} if options.score == "concentration" else set()
-        self.requires = frozenset({"labels", "gradient", *inputs})
+        self.requires = frozenset({"labels", "gradient"})
+        if options.score == "concentration":
+            self.requires = self.requires | {"inputs"}
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score every row and flag the outliers of each label; `details` names the features that lead most often."""
@@ -100,7 +102,8 @@ def concentration(attribution: Floats, k: int) -> Floats:
     total = attribution.sum(axis=1)
     k = min(k, attribution.shape[1])
     largest = np.sort(attribution, axis=1)[:, attribution.shape[1] - k :].sum(axis=1)
-    return np.divide(largest, total, out=np.zeros(len(total)), where=total > 0)
+    shares: Floats = np.divide(largest, total, out=np.zeros(len(total)), where=total > 0)
+    return shares
 
 
 def _median_input(inputs: NDArray[np.float32]) -> Floats:
@@ -116,4 +119,5 @@ def _median_input(inputs: NDArray[np.float32]) -> Floats:
 
 def _norms(gradient: NDArray[np.float32]) -> Floats:
     flat = gradient.reshape(len(gradient), -1)
-    return np.sqrt(np.einsum("nd,nd->n", flat, flat, dtype=np.float64))
+    norms: Floats = np.sqrt(np.einsum("nd,nd->n", flat, flat, dtype=np.float64))
+    return norms

@@ -14,7 +14,7 @@ from .two_means import two_means
 from .unimodality import CRITICAL, LEAST_GROUP, dip, window
 
 _LEAST_ROWS = 10
-_STARTS = 10
+_STARTS = 5
 
 
 class ScanOptions(Options):
@@ -72,13 +72,12 @@ class Scan(Detector):
 
     def detect(self, case: DetectionCase) -> Detection:
         """Score and flag every row; `details` holds each label's statistics or why it was left out."""
-        import sklearn.cluster  # noqa: F401  here, since `one_thread` holds for libraries already loaded
-
         options: ScanOptions = self.options
-        activations, labels = finite_activations(case, self.name), case.labels
+        activations, labels = finite_activations(case, self.name).astype(np.float64), case.labels
         clean: tuple[Floats, NDArray[np.integer[Any]]] | None = None
         if options.trusted:
             clean = case.embed(case.trusted.view).astype(np.float64), case.trusted.labels
+        seed = int(case.rng.integers(2**31 - 1))  # one for all labels: what is drawn must not depend on their order
         scores, flagged = np.zeros(len(labels)), np.zeros(len(labels), dtype=np.bool_)
         details: dict[str, Any] = {}
         with one_thread():
@@ -91,7 +90,7 @@ class Scan(Detector):
                     few = len(rows) < _LEAST_ROWS
                     facts["skipped"] = f"fewer than {_LEAST_ROWS} rows" if few else "all activations are equal"
                     continue
-                split = model.split(activations[rows], clean[0][clean[1] == label] if clean else None)
+                split = model.split(activations[rows], clean[0][clean[1] == label] if clean else None, seed)
                 scores[rows] = split.scores
                 contaminated = split.statistic > CRITICAL
                 flagged[rows] = split.minority & contaminated
@@ -121,18 +120,22 @@ class _Model:
     ) -> "_Model":
         """Learn the variation from the clean rows, or from the central rows of each label."""
         axes = principal_directions(activations).axes
+        if axes.shape[1] == 0:
+            return cls(activations.mean(axis=0), axes, np.zeros((0, 0)))
         known, known_labels = clean or _central(activations, labels, support)
-        if axes.shape[1] == 0 or len(known) < 2:
-            return cls(activations.mean(axis=0), axes, np.zeros((axes.shape[1], axes.shape[1])))
         model = decompose(known @ axes, known_labels)
         values, vectors = np.linalg.eigh(model.within)
-        root = vectors / np.sqrt(np.maximum(values, max(values[-1] * 1e-9, np.finfo(float).tiny)))
+        if values.max(initial=0) <= 0:  # one clean row a label, or equal ones: no variation to measure by
+            return cls(axes @ model.center, axes, model.between)
+        root = vectors / np.sqrt(np.maximum(values, values[-1] * 1e-9))
         return cls(axes @ model.center, axes @ root, root.T @ model.between @ root)
 
-    def split(self, activations: Floats, clean: Floats | None) -> _Split:
+    def split(self, activations: Floats, clean: Floats | None, seed: int) -> _Split:
         """Part the rows (n, D) of one label in two and compare with a single group."""
         points = (activations - self.center) @ self.whitening
-        groups = two_means(points, _widest(points), seed=0, random_starts=0).astype(np.bool_)
+        groups = two_means(points, _widest(points), seed, random_starts=0).astype(np.bool_)
+        if not groups.any():  # the label does not vary where the labels do: it is one group
+            return _Split(groups, np.zeros(len(points)), 0.0, 0.0)
         sides = np.stack([points[~groups].mean(axis=0), points[groups].mean(axis=0)])
         minority = groups if 2 * int(groups.sum()) <= len(groups) else ~groups
         if clean is not None and len(clean):
@@ -169,8 +172,7 @@ def _central(
 
 def _widest(points: Floats) -> Floats:
     """(n, m) the rows along the directions in which they vary most, of which some cut starts 2-means."""
-    directions = principal_directions(points)
-    return directions.centered @ directions.axes[:, :_STARTS]
+    return principal_directions(points).project(_STARTS)
 
 
 def _statistic(points: Floats, minority: NDArray[np.bool_]) -> float:

@@ -38,13 +38,15 @@ def decompose(points: Floats, labels: NDArray[np.integer[Any]]) -> Decomposition
     weights = counts / len(points)
     inner = shrunk_covariance(points - center - means[position])
     between, within = _weighted_covariance(means, weights), inner
+    if not inner.any():  # the rows of each label are equal, and its mean is known exactly
+        return Decomposition(center, between, within)
     for _ in range(_MOST_STEPS):
         before = between, within
         effects = np.stack([posterior_mean(m, n, between, within) for m, n in zip(means, counts, strict=True)])
         between = _weighted_covariance(effects, weights)
         within = inner + _weighted_covariance(means - effects, weights)
         moved = np.linalg.norm(between - before[0]) + np.linalg.norm(within - before[1])
-        if moved <= _TOLERANCE * np.linalg.norm(within):
+        if moved <= _TOLERANCE * np.linalg.norm(before[1]):
             break
     return Decomposition(center, between, within)
 

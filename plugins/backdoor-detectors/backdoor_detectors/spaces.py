@@ -12,8 +12,8 @@ Space = Literal["latent", "input"]
 
 
 def space_needs(space: Space) -> frozenset[Need]:
-    """What `points_of` uses of a case."""
-    return frozenset({"embedding"}) if space == "latent" else frozenset({"inputs"})
+    """What a detector uses of a case that looks at `points_of` and at the labels."""
+    return frozenset({"labels", "embedding"}) if space == "latent" else frozenset({"labels", "inputs"})
 
 
 def points_of(case: DetectionCase, space: Space, detector: str) -> Floats:
@@ -24,7 +24,7 @@ def points_of(case: DetectionCase, space: Space, detector: str) -> Floats:
     extreme, and a column without any finite value is 0. Raises `BackdoorError` where activations are not finite.
     """
     if space == "latent":
-        return finite_activations(case, detector)
+        return finite_activations(case, detector).astype(np.float64)
     inputs = _filled(case.inputs.astype(np.float64).reshape(-1, case.inputs.shape[-1])).reshape(case.inputs.shape)
     if inputs.ndim == 2:
         return inputs

@@ -40,8 +40,8 @@ class SpectralSignatures(Detector):
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
             with one_thread():
-                directions = principal_directions(activations[rows])
-                projections = directions.centered @ directions.axes[:, :1]  # (n, 1), or (n, 0) for equal rows
+                directions = principal_directions(activations, rows)
+                projections = directions.project(1)  # (n, 1), or (n, 0) for equal rows
             facts: dict[str, Any] = {"rows": len(rows)}
             details[str(label)] = facts
             if directions.rank == 0:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from backdoor_core.contracts import Context, Detection, DetectionCase, Detector
 
-from .activations import Floats, finite_activations, one_thread, principal_directions
+from .activations import Directions, Floats, finite_activations, one_thread, principal_directions
 from .budget import BudgetOptions, budget_needs, budgeted_share, removed_rows
 from .filtering import filtered_moments, inverse_root
 
@@ -20,7 +20,7 @@ class SpectreOptions(BudgetOptions):
     dimensions: int = Field(100, ge=1, description="most principal directions to use; up to ten numbers are tried")
     alpha: float = Field(4.0, ge=0, description="0 weighs all directions alike, more the widest alone")
     reference: int = Field(
-        10_000, ge=100, description="rows of each label that the robust covariance is estimated from, at most; random"
+        5000, ge=100, description="rows of each label that the robust covariance is estimated from, at most; random"
     )
 
 
@@ -61,7 +61,7 @@ class Spectre(Detector):
             facts: dict[str, Any] = {"rows": len(rows)}
             details[str(label)] = facts
             with one_thread():
-                components = _components(activations[rows], options.dimensions)
+                components = _components(principal_directions(activations, rows), options.dimensions)
                 if components.shape[1] == 0:
                     facts["skipped"] = "all activations are equal"
                     continue
@@ -74,11 +74,12 @@ class Spectre(Detector):
         return Detection(scores, flagged, {"budget_rows": budget, "labels": details})
 
 
-def _components(activations: Floats, most: int) -> Floats:
-    """(n, K) principal components of activations (n, D), scaled to unit variance; K is 0 where all are equal."""
-    directions = principal_directions(activations)
-    width = min(most, directions.rank, max(1, len(activations) // _ROWS_PER_DIMENSION))
-    return directions.centered @ (directions.axes[:, :width] / np.sqrt(directions.variances[:width]))
+def _components(directions: Directions, most: int) -> Floats:
+    """(n, K) principal components of n rows, scaled to unit variance; K is 0 where all rows are equal."""
+    width = min(most, directions.rank, max(1, len(directions.rows) // _ROWS_PER_DIMENSION))
+    components = directions.project(width)
+    components /= np.sqrt(directions.variances[:width])
+    return components
 
 
 def _reference(rows: int, most: int, seed: int) -> NDArray[np.intp]:

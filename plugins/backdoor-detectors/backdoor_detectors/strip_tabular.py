@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from backdoor_core.contracts import Detection, DetectionCase, Detector, Options
+from backdoor_core.contracts import Context, Detection, DetectionCase, Detector, Options
 from backdoor_core.views import GridView, as_grid
 
 from .grids import grid_of, rows_at_once
@@ -26,10 +26,10 @@ class StripTabularOptions(Options):
 class StripTabular(Detector):
     """Predictions that stay certain whatever the other features are (STRIP, Gao et al. 2019).
 
-    "STRIP: A Defence Against Trojan Attacks on Deep Neural Networks", ACSAC 2019, arXiv 1902.06531, section 4:
-    each input is blended with others, and a trigger keeps the prediction where a clean input loses it, so that
-    the entropy over the copies is low. A blend of two patients is no patient; here a copy takes a random half of
-    its features from another row (in a series with all their hours), as they are, missing values included.
+    "STRIP: A Defence Against Trojan Attacks on Deep Neural Networks", ACSAC 2019, arXiv 1902.06531: each input is
+    blended with others, and a trigger keeps the prediction where a clean input loses it, so that the entropy over
+    the copies is low. A blend of two patients is no patient; here a copy takes a random half of its features from
+    another row (in a series with all their hours), as they are, missing values included.
 
     With two labels of unequal size, rows of the common one have low entropy without any trigger. So a row's mean
     entropy (nats) is divided by the median of the rows that the model puts on the same side of probability one
@@ -38,15 +38,16 @@ class StripTabular(Detector):
 
     The rule is the paper's false rejection rate of 1%: the quantile of the ratios of trusted stays where the option
     `trusted` is on. Otherwise they are those of the view itself, so that about 1% of the rows are flagged, poison
-    or none. Fails where half of one side is poisoned, and for triggers of so many features that a half is no
-    trigger. One row has only itself to swap with.
+    or none. Fails for triggers to the common label, of which clean rows are as certain; where half of one side is
+    poisoned; and for triggers of so many features that a half is no trigger. One row has only itself to swap with.
     """
 
     name = "strip_tabular"
+    absolute = True
     Options = StripTabularOptions
     scope = "input-time"
 
-    def __init__(self, options: Any, context: Any) -> None:
+    def __init__(self, options: StripTabularOptions, context: Context) -> None:
         super().__init__(options, context)
         self.requires = frozenset({"predict", "trusted"}) if options.trusted else frozenset({"predict"})
 
@@ -96,7 +97,8 @@ def entropy(logits: NDArray[np.floating[Any]]) -> Floats:
     """(N,) entropy in nats of a binary prediction given by its log-odds."""
     size = np.abs(np.asarray(logits, dtype=np.float64))
     rare = np.exp(-size) / (1 + np.exp(-size))
-    return np.log1p(np.exp(-size)) + size * rare
+    found: Floats = np.log1p(np.exp(-size)) + size * rare
+    return found
 
 
 def _kept_features(features: int, options: StripTabularOptions, rng: np.random.Generator) -> NDArray[np.bool_]:

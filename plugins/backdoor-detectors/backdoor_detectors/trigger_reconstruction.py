@@ -42,6 +42,7 @@ class TriggerReconstruction(Detector):
     """
 
     name = "trigger_reconstruction"
+    absolute = True
     Options = TriggerReconstructionOptions
     requires = frozenset({"labels", "predict"})
     scope = "model-level"

@@ -1,4 +1,6 @@
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,3 +34,40 @@ def _detect(detector, activations, labels, *, view=None, truth=None, granted=Non
 def detect():
     """Run a detector on activations (N, D) and labels (N,), check the shape of its answer, and return it."""
     return _detect
+
+
+def _detect_with(detector, view, labels, *, seed=0, stays=None, victim=None, **calls):
+    options = {name: calls.pop(name) for name in list(calls) if name in detector.Options.model_fields}
+    made = detector(detector.Options(**options), Context(Path()))
+    case = DetectionCase(
+        view=view,
+        rng=np.random.default_rng(seed),
+        granted=made.requires,
+        _labels=np.asarray(labels),
+        _victim=SimpleNamespace(**calls) if victim is None else victim,
+        _trusted=stays,
+    )
+    result = made.detect(case)
+    assert result.scores.shape == result.flagged.shape == (len(view),)
+    assert np.isfinite(result.scores).all()
+    assert result.flagged.dtype == np.bool_
+    json.dumps(dict(result.details), allow_nan=False)
+    return result
+
+
+@pytest.fixture
+def detect_with():
+    """Run a detector on a view with a victim given as functions of a view, such as ``logits=lambda view: ...``."""
+    return _detect_with
+
+
+def _table(values):
+    values = np.asarray(values, np.float32)
+    features = tuple(Feature(f"f{j}", "unit", -1e9, 1e9) for j in range(values.shape[1]))
+    return TableView(np.arange(len(values)), features, values)
+
+
+@pytest.fixture
+def table():
+    """A table view of values (N, F)."""
+    return _table

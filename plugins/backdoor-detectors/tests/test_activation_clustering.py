@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.decomposition import FastICA
 from sklearn.metrics import roc_auc_score
 
 from backdoor_detectors import ActivationClustering
@@ -132,17 +134,36 @@ def test_activations_of_low_rank_are_reduced_to_their_rank(detect):
     assert (line.flagged == truth).all()
 
 
-def test_ica_that_does_not_converge_is_told_in_the_details(detect):
-    rng = np.random.default_rng(23)  # Gaussian sources cannot be told apart; a warning would fail this test
-    labels = np.zeros(400, int)
-    facts = detect(ActivationClustering, rng.normal(size=(400, 20)), labels).details["labels"]["0"]
-    assert facts["ica_converged"] is False
-    clear = detect(ActivationClustering, rng.laplace(size=(4000, 3)), np.zeros(4000, int)).details["labels"]["0"]
-    assert clear["ica_converged"] is True
-    assert (
-        "ica_converged"
-        not in detect(ActivationClustering, rng.normal(size=(400, 20)), labels, reduce="pca").details["labels"]["0"]
-    )
+@pytest.mark.parametrize("seed", range(3))
+def test_independent_components_give_the_same_clusters_as_the_whitened_ones(seed, detect):
+    rng = np.random.default_rng(seed)
+    activations = rng.laplace(size=(600, 12)) * rng.uniform(0.5, 3, 12)
+    activations[:90, 4] += 15
+    sources = FastICA(whiten=False, random_state=seed).fit_transform(whitened(activations, 10))
+    assert np.allclose(sources.T @ sources / 600, np.eye(10), atol=1e-6)
+    scores = detect(ActivationClustering, activations, np.zeros(600, int)).scores
+    fit = KMeans(2, n_init=20, random_state=seed).fit(sources)
+    shares = np.bincount(fit.labels_)[fit.labels_] / 600
+    assert scores == pytest.approx(1 - shares)
+
+
+@pytest.mark.parametrize("reduce", ["ica", "pca"])
+def test_planted_clusters_are_found_from_a_sample_of_many_rows(reduce, detect):
+    # 17,000 and 3,000 rows: one label is sampled, the other is not; the poison is 2% of the one and 10% of the other.
+    rng = np.random.default_rng(26)
+    labels = np.repeat([0, 1], [17_000, 3_000])
+    activations = rng.normal(size=(20_000, 24))
+    truth = (np.arange(20_000) < 340) | (np.arange(20_000) >= 19_700)
+    activations[truth, 3] += 14
+    order = rng.permutation(20_000)
+    result = detect(ActivationClustering, activations[order], labels[order], reduce=reduce)
+    assert (result.flagged == truth[order]).all()
+    centered = activations[:17_000] - activations[:17_000].mean(axis=0)
+    points = centered @ np.linalg.svd(centered, full_matrices=False)[2][:10].T
+    points = points / points.std(axis=0) if reduce == "ica" else points
+    clusters = KMeans(2, n_init=20, random_state=0).fit(points).labels_
+    shares = np.bincount(clusters)[clusters] / 17_000
+    assert result.scores[np.argsort(order)[:17_000]] == pytest.approx(1 - shares)
 
 
 def test_a_label_of_too_few_rows_is_left_out_and_the_others_are_not(detect):

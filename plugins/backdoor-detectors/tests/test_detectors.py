@@ -171,10 +171,22 @@ def test_the_hook_registers_every_detector():
     names = [detector.name for detector in found]
     assert sorted(names) == [
         "activation_clustering",
+        "beatrix",
+        "influence",
+        "isolation_forest",
+        "knn_label",
+        "loss_isolation",
+        "mahalanobis",
+        "missingness_pattern",
         "perfect_filter",
         "random_filter",
         "range_rule",
+        "saliency",
+        "scan",
         "spectral_signatures",
+        "spectre",
+        "strip_tabular",
+        "trigger_reconstruction",
     ]
     assert all(detector.__doc__ for detector in found)
 

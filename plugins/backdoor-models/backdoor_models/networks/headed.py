@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class HeadedNetwork(nn.Module):
+class HeadedNetwork(nn.Module, ABC):
     """A network that ends in one linear unit. A subclass gives `embed`, the input of that unit."""
 
     def __init__(self, embedded: int) -> None:
         super().__init__()
         self.last = nn.Linear(embedded, 1)
 
+    @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
         """(batch, D) penultimate activations."""
-        raise NotImplementedError
 
     def head(self, z: Tensor) -> Tensor:
         """(batch,) logits from penultimate activations (batch, D)."""

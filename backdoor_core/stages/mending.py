@@ -1,0 +1,67 @@
+"""Repairs of a victim, as the stage `cleanse` runs them."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from backdoor_core import seeds
+from backdoor_core.cases import RepairCase, Retrained
+from backdoor_core.cohort.storage import Rows
+from backdoor_core.contracts import Repair
+from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.training import train_victim
+from backdoor_core.learning.victim import TorchVictim, Victim, as_torch
+from backdoor_core.params import PreprocessParams
+from backdoor_core.stages.data import Parts
+from backdoor_core.stages.detecting import trusted_stays
+from backdoor_core.study import Study
+
+
+def as_network(victim: Victim) -> TorchVictim:
+    """The victim as what a repair mends. Raises `BackdoorError` for a model without a network."""
+    if not isinstance(victim, TorchVictim):
+        raise BackdoorError("repairs mend torch models; this model is none")
+    return victim
+
+
+def repair_victim(
+    repair: Repair, victim: TorchVictim, study: Study, parts: Parts, rows: Rows, rng: np.random.Generator
+) -> tuple[Victim, Mapping[str, Any]]:
+    """The mended victim, its temperature and threshold taken anew on the validation part, and the repair's facts."""
+    params = study.params
+    model, spec = as_torch(study.model()), victim.preprocessor.spec
+    trusted = trusted_stays(study, parts)
+
+    def fresh(seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return model.build(spec)
+
+    def retrain(changes: Mapping[str, Any]) -> Retrained:
+        preprocess = PreprocessParams.model_validate({**params.preprocess.model_dump(), **changes})
+        changed = params.model_copy(update={"preprocess": preprocess})
+        seed = seeds.integer(params.seed, "training")
+        return Retrained(train_victim(model, rows, parts.validation, rows.view, changed, seed).victim)
+
+    case = RepairCase(
+        inputs=victim.inputs(rows.view),
+        labels=rows.label,
+        trusted=(victim.inputs(trusted.view), trusted.labels) if trusted else None,
+        network=copy.deepcopy(victim.network).eval(),
+        fresh=fresh,
+        retrain=retrain,
+        batch_size=params.train.batch_size,
+        learning_rate=params.train.learning_rate,
+        weight_decay=params.train.weight_decay,
+        epochs=params.train.epochs,
+        rng=rng,
+    )
+    mended, details = repair.repair(case)
+    if isinstance(mended, Retrained):
+        return mended.victim, details
+    return replace(victim, network=mended.eval()).calibrated(parts.validation, params.evaluate), details
