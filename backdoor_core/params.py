@@ -148,6 +148,20 @@ class DetectionParams(_Section):
     )
 
 
+class ExplainParams(_Section):
+    """What is explained, and from which reference."""
+
+    rows: int = Field(200, ge=1, le=100_000, description="most attacked test stays that are explained")
+    baseline: Literal["median", "zero", "clean"] = Field(
+        "median",
+        description="what attributions are measured from: the median clean training stay, zeros, or a sample of them",
+    )
+    steps: int = Field(32, ge=1, le=10_000, description="points along the path from the baseline, where one is walked")
+    rows_at_once: int = Field(
+        4096, ge=1, description="rows in memory at a time, counting each step and each ablation; bounds memory"
+    )
+
+
 class Params(_Section):
     """A study. Selectors are names; the options of each component stand in the sibling maps."""
 
@@ -157,6 +171,7 @@ class Params(_Section):
     model: str = Field(description="the classifier that is attacked")
     detectors: tuple[str, ...] = Field((), description="what tries to find the poisoned stays")
     repairs: tuple[str, ...] = Field((), description="what tries to mend the model without finding them")
+    explainers: tuple[str, ...] = Field((), description="what tells which inputs the models look at")
     inclusion: Inclusion = Inclusion()
     splits: SplitParams = SplitParams()
     poison: PoisonParams = PoisonParams()
@@ -164,15 +179,18 @@ class Params(_Section):
     train: TrainParams = TrainParams()
     evaluate: EvaluateParams = EvaluateParams()
     detection: DetectionParams = DetectionParams()
+    explain: ExplainParams = ExplainParams()
     cohorts: OptionMaps = {}
     triggers: OptionMaps = {}
     models: OptionMaps = {}
     detector_options: OptionMaps = {}
     repair_options: OptionMaps = {}
+    explainer_options: OptionMaps = {}
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
-        for key, names in {"detectors": self.detectors, "repairs": self.repairs}.items():
+        lists = {"detectors": self.detectors, "repairs": self.repairs, "explainers": self.explainers}
+        for key, names in lists.items():
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{key} lists {', '.join(twice)} more than once")
@@ -191,6 +209,8 @@ class Params(_Section):
                 return self.detectors
             case "repair":
                 return self.repairs
+            case "explainer":
+                return self.explainers
             case _:
                 return ()
 
@@ -211,6 +231,7 @@ OPTION_MAPS: Mapping[Kind, str] = {
     "model": "models",
     "detector": "detector_options",
     "repair": "repair_options",
+    "explainer": "explainer_options",
 }
 """The key of params.yaml that holds the options of each kind."""
 

@@ -21,6 +21,8 @@ Purpose = Literal[
     "trusted",
     "cleanse",
     "repair",
+    "explanation",
+    "explain_bootstrap",
 ]
 
 # The position is the spawn key: append, never reorder.
@@ -37,6 +39,8 @@ _PURPOSES: tuple[Purpose, ...] = (
     "trusted",
     "cleanse",
     "repair",
+    "explanation",
+    "explain_bootstrap",
 )
 
 

@@ -12,6 +12,7 @@ from backdoor_core.contracts import (
     Component,
     Context,
     Detector,
+    Explainer,
     Kind,
     Model,
     Repair,
@@ -108,6 +109,10 @@ class Study:
         """The chosen repairs, in the order of params.yaml."""
         return [cast(Repair, self.component("repair", name)) for name in self.params.repairs]
 
+    def explainers(self) -> list[Explainer]:
+        """The chosen explainers, in the order of params.yaml."""
+        return [cast(Explainer, self.component("explainer", name)) for name in self.params.explainers]
+
 
 def load_study(root: Path) -> Study:
     """The study in the folder `root`. Raises `BackdoorError` where params.yaml or the plugins are not in order."""
@@ -141,6 +146,8 @@ def check_compatible(study: Study) -> None:
     for repair in study.repairs():
         if not isinstance(model, TorchModel):
             raise BackdoorError(f"params.yaml: repair {repair.name} mends torch models; {model.name} is none")
+    for explainer in study.explainers():
+        check_explainer(explainer, model)
 
 
 def _check_detector(detector: Detector, model: Model, params: Params) -> None:
@@ -158,6 +165,20 @@ def _check_detector(detector: Detector, model: Model, params: Params) -> None:
         raise BackdoorError(
             f"params.yaml: detector {detector.name} needs stays known to be clean; set detection.trusted to their "
             "number, such as 200"
+        )
+
+
+def check_explainer(explainer: Explainer, model: Model) -> None:
+    """Refuse an explainer that cannot explain the model. Raises `BackdoorError`."""
+    if model.modality == "events":
+        raise BackdoorError(
+            f"params.yaml: explainer {explainer.name} works on tables and series; model {model.name} reads the events "
+            "view, for which explainers should be empty"
+        )
+    if lacking := sorted(explainer.requires - model.capabilities):
+        raise BackdoorError(
+            f"params.yaml: explainer {explainer.name} needs {', '.join(lacking)}; model {model.name} has "
+            f"{', '.join(sorted(model.capabilities)) or 'none of it'}"
         )
 
 
@@ -184,4 +205,5 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "model": entry("model", study.params.model),
         "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},
         "repairs": {name: entry("repair", name) for name in sorted(study.params.repairs)},
+        "explainers": {name: entry("explainer", name) for name in sorted(study.params.explainers)},
     }

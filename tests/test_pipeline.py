@@ -11,7 +11,23 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-STAGES = ["plugins", "convert", "cohort", "splits", "baseline", "poison", "train", "evaluate", "detect", "report"]
+STAGES = [
+    "plugins",
+    "convert",
+    "cohort",
+    "splits",
+    "baseline",
+    "nulls",
+    "null_scores",
+    "poison",
+    "train",
+    "evaluate",
+    "detect",
+    "cleanse",
+    "explain",
+    "report",
+]
+AFTER_POISON = {"train", "evaluate", "detect", "cleanse", "explain", "report"}
 
 # Infrastructure whose change cannot change a result; what it passes on (params, plugin code) DVC tracks itself.
 WITHOUT_RESULT = {
@@ -36,7 +52,7 @@ def run(folder: Path, *command: str, fails: bool = False) -> str:
 
 
 def ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '([a-z]+)'", output)
+    return re.findall(r"Running stage '([a-z_]+)'", output)
 
 
 def edit(folder: Path, **changes) -> None:
@@ -154,9 +170,14 @@ def reruns(key: str) -> set[str]:
         ("evaluate.threshold", "baseline"),
         ("lock.trigger", "poison"),
         ("poison.rate", "poison"),
-        ("preprocess.fit_on", "train"),
+        ("preprocess.fit_on", "null_scores"),
         ("evaluate.replicates", "evaluate"),
-        ("lock.detectors", "detect"),
+        ("lock.detectors", "null_scores"),
+        ("detection.nulls", "nulls"),
+        ("detection.fdr", "detect"),
+        ("lock.repairs", "cleanse"),
+        ("lock.explainers", "explain"),
+        ("explain.rows", "explain"),
         ("seed", "cohort"),
     ],
 )

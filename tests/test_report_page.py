@@ -124,7 +124,14 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
     """A study of 1,200 training and 300 test stays in the formats of the stages."""
     rng = np.random.default_rng(7)
     entry = {"name": "mlp", "options": {"layers": [8, 4]}, "code": "0", "distribution": "d", "version": "1"}
-    lock = {"cohort": entry, "trigger": {**entry, "name": "rare_value"}, "model": entry, "detectors": {}, "repairs": {}}
+    lock = {
+        "cohort": entry,
+        "trigger": {**entry, "name": "rare_value"},
+        "model": entry,
+        "detectors": {},
+        "repairs": {},
+        "explainers": {},
+    }
     training = {"epochs": 3, "best_epoch": 2, "train_loss": 0.41, "validation_loss": 0.42, "threshold": 0.2513}
     training |= {"threshold_rule": "prevalence", "parameters": 123456}
     stay = {
@@ -176,6 +183,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
         evaluation=answered(rng, predictions, label, hostile, poisoned),
         detection={name: detector(rng, nothing) for name in detectors},
         cleansing=cleansed(rng, detectors, poisoned),
+        explanation={"explainers": {}, "attention": None, "figures": [], "note": "the study chose no explainer"},
         predictions=predictions,
         scores={
             "stay_id": 30000000 + np.arange(1200),
@@ -183,6 +191,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
             "poisoned": np.arange(1200) < poisoned,
             **{f"{name}.{run}.score": rng.random(1200) for name in detectors for run in ("poisoned", "null")},
         },
+        pictures={},
     )
 
 
@@ -221,7 +230,8 @@ def assert_nothing_is_fetched(page):
     for tag, name, value in found.attributes:
         assert not name.startswith("on"), (tag, name)
         if name in {"src", "srcset", "href", "xlink:href", "data", "poster", "action"}:
-            assert value.startswith("#") or value == "data:,", (tag, name, value)
+            drawn = tag == "image" and value.startswith("data:image/png;base64,")
+            assert value.startswith("#") or value == "data:," or drawn, (tag, name, value)
         if name in {"style", "clip-path", "fill", "mask", "filter"}:
             assert not re.search(r"url\((?!#)", value), (tag, name, value)
     assert all(url.startswith("url(#") for url in re.findall(r"url\(.", page))
@@ -561,6 +571,80 @@ def test_cleansing_of_a_clean_study(plain_charts):
     assert "of 0" not in found
 
 
+# ------------------------------------------------------------------------------------------------ explanation
+RATIOS = "tar tar_baseline tar_clean chance tar_lift tar_lift_seeds recall_at_k recall_at_k_baseline recall_chance"
+
+
+def explained(rng, attention=True):
+    """What stage `explain` writes of two explainers, one of a series, and its figures."""
+    found = {"without_attribution": {"triggered": 3, "clean": 0, "baseline": 0}, "warning": f"too few {HOSTILE}"}
+    found |= {"convergence": {"mean": 0.1, "max": 0.2, "relative": 0.061}, "details": {"n": HOSTILE}}
+    shift = {name: figure(rng) for name in ["tv", "tv_baseline", "tv_difference", "kl", "kl_baseline", "kl_difference"]}
+    heads = {"layers": 1, "heads": 1, "tokens": ["CLS", HOSTILE], "averaged": False, "rollout": figures(rng, RATIOS)}
+    heads |= {"shift": [{"layer": 1, "head": 1, **shift}], "most_moved": [{"layer": 1, "head": 1}]}
+    explainers = {
+        "one": {**found, "figures": figures(rng, RATIOS), "by_feature": None},
+        "two": {**found, "figures": figures(rng, RATIOS), "by_feature": figures(rng, RATIOS)},
+    }
+    names = ["tar", "attention_layer_1", "head_shift", "rollout"]
+    names += [f"{kind}_{name}" for kind in ("features", "twins", "stays") for name in explainers]
+    names += [f"hours_{kind}_two" for kind in ("clean", "triggered")]
+    results = {
+        "explainers": explainers,
+        "attention": heads if attention else None,
+        "figures": names,
+        "note": None,
+        "stays": {"attacked": 240, "explained": 200, "touched": 199},
+        "baseline": "median",
+        "retrains": 4,
+    }
+    return results, {name: f'<svg aria-label="{name}"><image href="data:image/png;base64,AA"/></svg>' for name in names}
+
+
+def with_explanation(findings, results, pictures):
+    return replace(findings, explanation=results, pictures=pictures)
+
+
+def test_explanation_has_every_figure_with_its_interval_and_every_picture_once(plain_charts):
+    results, pictures = explained(np.random.default_rng(3))
+    page = build_page(with_explanation(make_findings(), results, pictures))
+    assert_nothing_is_fetched(page)
+    found = section(page, "explanation")
+    for name in pictures:
+        assert found.count(f'aria-label="{name}"') == 1
+    shown_ratios = [name for name in RATIOS.split() if name != "recall_chance"]
+    of_explainers = [one[key] for one in results["explainers"].values() for key in ("figures", "by_feature")]
+    for ratios in [*of_explainers, results["attention"]["rollout"]]:
+        for name in shown_ratios if ratios else []:
+            assert estimate(ratios[name]) in found
+    assert estimate(results["attention"]["shift"][0]["kl_difference"]) in found
+    assert "no attribution at all: 3 rows" in found
+    assert "<script" not in found
+    assert found.count("Warning: too few") == 2
+    assert "6.1% of the change" in found
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.1, 0.3, "the poisoned model looks at the trigger."),
+        (-0.1, 0.3, "may still be the training seed"),
+        (-0.3, -0.1, "less than clean models of other seeds"),
+        (None, None, "detection.nulls is 0"),
+    ],
+)
+def test_explanation_is_read_by_the_lift_over_seeds(plain_charts, low, high, words):
+    results, pictures = explained(np.random.default_rng(3), attention=False)
+    results["explainers"]["one"]["figures"]["tar_lift_seeds"] = {"value": low and 0.2, "low": low, "high": high}
+    found = section(build_page(with_explanation(make_findings(), results, pictures)), "explanation")
+    assert words in found
+    assert "<h3>Attention" not in found
+
+
+def test_nothing_explained_says_why(page):
+    assert "Nothing is explained: the study chose no explainer." in section(page, "explanation")
+
+
 # --------------------------------------------------------------------------------------------------- the stage
 @pytest.fixture
 def study(tmp_path):
@@ -575,6 +659,7 @@ def study(tmp_path):
         paths.run / "results_eval.json": findings.evaluation,
         paths.run / "results_detect.json": findings.detection,
         paths.run / "results_cleanse.json": findings.cleansing,
+        paths.run / "results_explain.json": findings.explanation,
     }
     for path, content in contents.items():
         write_json(path, content)

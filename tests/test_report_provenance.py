@@ -28,6 +28,7 @@ def study(tmp_path):
         "model": entry("mlp", "backdoor_core"),
         "detectors": {"d": entry("d", "a-distribution-that-nobody-has")},
         "repairs": {"r": entry("r", "another-that-nobody-has")},
+        "explainers": {},
     }
     paths = Paths(tmp_path)
     write_json(paths.lock, lock)

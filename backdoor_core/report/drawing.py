@@ -7,7 +7,8 @@ import re
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -67,9 +68,12 @@ _STYLE: Final[dict[str, Any]] = {
 }
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
+_DPI: Final = 200
+"""Of pictures as PNG, and of what an SVG holds as pixels."""
 _METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 Draw = Callable[[Axes], None]
+DrawFigure = Callable[[Figure], None]
 
 
 def chart(name: str, description: str, draw: Draw, height: float = 2.9, width: float = WIDTH) -> str:
@@ -78,15 +82,42 @@ def chart(name: str, description: str, draw: Draw, height: float = 2.9, width: f
     `name` must differ between the charts of a page: the identifiers inside the SVG derive from it.
     `description` is read out in place of the picture. Equal input gives equal bytes.
     """
+    svg = _saved(name, lambda figure: draw(figure.add_subplot()), (width, height), "svg")
+    return _inline(svg, description)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that stands alone as well as on the page."""
+
+    svg: str
+    png: bytes
+    """200 dots an inch on white."""
+
+
+def picture(name: str, description: str, draw: DrawFigure, height: float, width: float = WIDTH) -> Picture:
+    """As `chart`, for a figure that `draw` divides into axes itself, as SVG and PNG. Equal input gives equal bytes."""
+    svg = _inline(_saved(name, draw, (width, height), "svg", _DPI), description)
+    # Alone, the file has no page to take its font from.
+    svg = svg.replace("<svg ", '<svg font-family="DejaVu Sans, Verdana, sans-serif" ', 1)
+    return Picture(svg, _saved(name, draw, (width, height), "png", _DPI))
+
+
+def _saved(
+    name: str, draw: DrawFigure, size: tuple[float, float], kind: Literal["svg", "png"], dpi: int | None = None
+) -> bytes:
     style = {**_STYLE, "svg.hashsalt": name}
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         # matplotlib measures text with its own font, but the reader's draws it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata=_METADATA)
-    return _inline(buffer.getvalue(), description)
+        if kind == "svg":
+            figure.savefig(buffer, format="svg", dpi=dpi or "figure", metadata=_METADATA)
+        else:
+            figure.savefig(buffer, format="png", dpi=dpi or "figure", metadata={"Software": None}, facecolor="white")
+    return buffer.getvalue()
 
 
 def notice(name: str, sentence: str) -> str:

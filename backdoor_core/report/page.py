@@ -34,6 +34,7 @@ from backdoor_core.report.detector_section import (
     overview_chart,
     ranked_names,
 )
+from backdoor_core.report.explain_section import explanation
 from backdoor_core.report.plausibility_charts import (
     MOST_FEATURES,
     classifier_chart,
@@ -62,8 +63,11 @@ class Findings:
     evaluation: Mapping[str, Any]
     detection: Mapping[str, Mapping[str, Any]]
     cleansing: Mapping[str, Any]
+    explanation: Mapping[str, Any]
     predictions: Mapping[str, NDArray[Any]]
     scores: Mapping[str, NDArray[Any]]
+    pictures: Mapping[str, str]
+    """The SVG of each figure that the stage `explain` drew."""
 
 
 def build_page(findings: Findings) -> str:
@@ -111,6 +115,7 @@ def build_page(findings: Findings) -> str:
         calibrated=calibrated,
         cleansed=cleansing(findings.cleansing, findings.evaluation["baseline"]["clean"], _oracles(findings)),
         cleansed_figures=CLEANSED,
+        explained=explanation(findings.explanation, findings.pictures),
         run_labels=RUN_LABELS,
         labels=_LABELS,
         modes=_MODES,

@@ -61,7 +61,7 @@ def _sha256(path: Path) -> str:
 
 def _distributions(plugins: Mapping[str, Any]) -> list[str]:
     entries = [plugins["cohort"], plugins["trigger"], plugins["model"]]
-    entries += [*plugins["detectors"].values(), *plugins["repairs"].values()]
+    entries += [entry for kind in ("detectors", "repairs", "explainers") for entry in plugins[kind].values()]
     return sorted({entry["distribution"] for entry in entries})
 
 

@@ -12,6 +12,7 @@ STAGES = (
     "evaluate",
     "detect",
     "cleanse",
+    "explain",
     "report",
 )
 """The stages after `plugins`, in the order of the pipeline."""

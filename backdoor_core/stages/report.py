@@ -29,6 +29,7 @@ def run(study: Study) -> None:
 def load_findings(study: Study, config: dict[str, Any]) -> Findings:
     """What the earlier stages wrote. Raises `BackdoorError` where a file is missing or damaged."""
     paths = study.paths
+    explanation = read_json(paths.run / "results_explain.json")
     return Findings(
         config=config,
         card=read_json(paths.cohort / "card.json"),
@@ -45,9 +46,18 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
         evaluation=read_json(paths.run / "results_eval.json"),
         detection=read_json(paths.run / "results_detect.json"),
         cleansing=read_json(paths.run / "results_cleanse.json"),
+        explanation=explanation,
         predictions=read_parquet(paths.run / "predictions.parquet"),
         scores=read_parquet(paths.run / "detect" / "scores.parquet"),
+        pictures={name: _picture(paths.run / "explain" / "figures" / f"{name}.svg") for name in explanation["figures"]},
     )
+
+
+def _picture(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BackdoorError(f"{path}: no such file; run `dvc repro` to make it") from None
 
 
 def _learning_curve(path: Path) -> NDArray[np.float64]:

@@ -78,9 +78,10 @@ class ActivationClustering(Detector):
         names = np.unique(labels)
         rows_of = [np.flatnonzero(labels == name) for name in names]
         centers = np.stack([medians(activations, rows) for rows in rows_of]) if options.rule == "distance" else None
+        with one_thread():
+            clustered = [_cluster_label(activations, rows, options, seed) for rows in rows_of]
         for place, (label, rows) in enumerate(zip(names, rows_of, strict=True)):
-            with one_thread():
-                points, clusters, facts = _cluster_label(activations, rows, options, seed)
+            points, clusters, facts = clustered[place]
             details[str(label)] = facts
             if clusters is None:
                 continue

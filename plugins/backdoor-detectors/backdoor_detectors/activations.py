@@ -23,7 +23,8 @@ def finite_activations(case: DetectionCase, detector: str) -> NDArray[np.float32
     """(N, D) penultimate activations, the case's own array. Raises `BackdoorError` where some are not finite."""
     activations = case.embedding
     blocks = (activations[start : start + _BLOCK] for start in range(0, len(activations), _BLOCK))
-    broken = sum(int((~np.isfinite(block)).any(axis=1).sum()) for block in blocks)
+    finite = (np.isfinite(block) for block in blocks)
+    broken = sum(0 if block.all() else int((~block).any(axis=1).sum()) for block in finite)
     if broken:
         raise BackdoorError(
             f"detector {detector}: the model's activations are not finite for {broken} of {len(activations)} "
@@ -33,10 +34,17 @@ def finite_activations(case: DetectionCase, detector: str) -> NDArray[np.float32
 
 
 def medians(activations: NDArray[np.floating[Any]], rows: NDArray[np.intp]) -> Floats:
-    """(D,) median of each column of some rows of activations (N, D), taking 16 columns at a time to float64."""
-    starts = range(0, activations.shape[1], 16)
-    columns = (np.ascontiguousarray(activations[rows, start : start + 16].T, dtype=np.float64) for start in starts)
-    found: Floats = np.concatenate([np.median(block, axis=1, overwrite_input=True) for block in columns])
+    """(D,) median of each column of some rows, one or more, of activations (N, D), in float64."""
+    middle, found = len(rows) // 2, np.empty(activations.shape[1])
+    for start in range(0, len(found), 16):  # a few columns at a time, to save memory
+        strip = activations[:, start : start + 16]
+        columns = np.empty((strip.shape[1], len(rows)), dtype=strip.dtype)
+        for first in range(0, len(rows), _BLOCK):
+            columns[:, first : first + _BLOCK] = strip[rows[first : first + _BLOCK]].T
+        columns.partition(middle, axis=1)
+        above = columns[:, middle].astype(np.float64)
+        below = above if len(rows) % 2 else columns[:, :middle].max(axis=1)
+        found[start : start + 16] = (above + below) / 2
     return found
 
 
@@ -74,9 +82,12 @@ class Directions:
         return len(self.variances)
 
     def project(self, most: int) -> Floats:
-        """(n, k) the centered rows along the first k axes, k being `most` or the rank if that is less."""
-        axes = self.axes[:, :most]
-        projected = np.empty((len(self.rows), axes.shape[1]))
+        """(n, k) the centered rows along the first k axes, k being `most` or the rank if that is less.
+
+        Columns are contiguous, since most sums over few columns are quicker so.
+        """
+        axes = np.ascontiguousarray(self.axes[:, :most])
+        projected = np.empty((len(self.rows), axes.shape[1]), order="F")
         for start, block in _blocks(self.activations, self.rows):
             projected[start : start + len(block)] = (block - self.mean) @ axes
         return projected
@@ -91,19 +102,21 @@ def principal_directions(activations: NDArray[np.floating[Any]], rows: NDArray[n
     """
     rows = np.arange(len(activations)) if rows is None else rows
     width = activations.shape[1]
-    total, largest = np.zeros(width), 0.0
+    # About any point near the mean, the scatter is that about the mean plus what the distance between them adds.
+    near = activations[rows[:_BLOCK]].mean(axis=0, dtype=np.float64)
+    total, scatter, largest = np.zeros(width), np.zeros((width, width)), 0.0
     for _, block in _blocks(activations, rows):
-        total += block.sum(axis=0)
         largest = max(largest, float(block.max()), -float(block.min()))
-    mean, scatter = total / len(rows), np.zeros((width, width))
-    for _, block in _blocks(activations, rows):
-        block -= mean
+        block -= near
+        total += block.sum(axis=0)
         scatter += block.T @ block
-    variances, axes = np.linalg.eigh(scatter / len(rows))
+    off = total / len(rows)
+    covariance = scatter / len(rows) - np.outer(off, off)
+    variances, axes = np.linalg.eigh(covariance)
     variances, axes = variances[::-1], axes[:, ::-1]
     resolution = np.finfo(np.float32).eps * largest
     real = variances > max(_RELATIVE_FLOOR * variances[0], resolution**2)
-    return Directions(activations, rows, mean, axes[:, real], variances[real])
+    return Directions(activations, rows, near + off, axes[:, real], variances[real])
 
 
 def _blocks(activations: NDArray[np.floating[Any]], rows: NDArray[np.intp]) -> Iterator[tuple[int, Floats]]:

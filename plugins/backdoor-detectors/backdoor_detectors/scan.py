@@ -134,8 +134,8 @@ class _Model:
         """Part the rows (n, D) of one label in two and compare with a single group."""
         points = (activations - self.center) @ self.whitening
         groups = two_means(points, _widest(points), seed, random_starts=0).astype(np.bool_)
-        if not groups.any():  # the label does not vary where the labels do: it is one group
-            return _Split(groups, np.zeros(len(points)), 0.0, 0.0)
+        if groups.all() or not groups.any():  # the label does not vary where the labels do: it is one group
+            return _Split(np.zeros(len(points), dtype=np.bool_), np.zeros(len(points)), 0.0, 0.0)
         sides = np.stack([points[~groups].mean(axis=0), points[groups].mean(axis=0)])
         minority = groups if 2 * int(groups.sum()) <= len(groups) else ~groups
         if clean is not None and len(clean):

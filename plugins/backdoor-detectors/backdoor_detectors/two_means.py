@@ -19,7 +19,8 @@ def two_means(points: Floats, components: Floats, seed: int, random_starts: int 
     split along each of the principal `components` (n, m) of the same rows. The objective is the same.
 
     Of more than 5,000 rows, a random 5,000 choose the best start (all of them where those 5,000 are equal), and all
-    rows go on from its centers. Where no component varies all rows are in cluster 0.
+    rows go on from its centers. Where no component varies by more than rounding,
+    all rows are in one cluster.
     """
     rng = np.random.default_rng(seed)
     best = None
@@ -44,6 +45,7 @@ def best_cut(values: Floats) -> float:
 
 def _best_centers(points: Floats, components: Floats, rng: np.random.Generator, random_starts: int) -> Floats | None:
     """(2, d) the centers of the best partition that is reached from any start; None without any two centers."""
+    points = np.asfortranarray(points)
     starts = [_random_start(points, rng) for _ in range(random_starts)]
     starts += [_split_start(points, component) for component in components.T]
     found = [_settled(points, start) for start in starts if start is not None]
@@ -70,14 +72,15 @@ def _split_start(points: Floats, component: Floats) -> Floats | None:
 def _settled(points: Floats, centers: Floats) -> Floats:
     """(2, d) the centers that Lloyd's algorithm comes to.
 
-    No cluster runs empty: the centers are means of rows on both sides of a plane, or two rows, so that some row of
-    either cluster is nearer to its own center than to the other.
+    No cluster runs empty, unless by rounding: the centers are means of rows on both sides of a plane, or two rows, so
+    that some row of either cluster is nearer to its own center than to the other.
     """
     total = points.sum(axis=0)
     tolerance = _TOLERANCE * float(points.var(axis=0).mean())
     for _ in range(_MOST_STEPS):
-        above = _sides(points, centers)
-        count, sums = int(above.sum()), above.astype(np.float64) @ points
+        count, sums = _count_and_sum(points, _sides(points, centers))
+        if count in (0, len(points)):
+            break
         moved = np.stack([(total - sums) / (len(points) - count), sums / count])
         shift = float(((moved - centers) ** 2).sum())
         centers = moved
@@ -93,9 +96,15 @@ def _sides(points: Floats, centers: Floats) -> NDArray[np.bool_]:
     return sides
 
 
+def _count_and_sum(points: Floats, above: NDArray[np.bool_]) -> tuple[int, Floats]:
+    """How many points are in a cluster (n,), and their sum (d,)."""
+    return int(np.count_nonzero(above)), above.astype(np.float64) @ points
+
+
 def _between(points: Floats, centers: Floats) -> float:
     """The part of the points' scatter that lies between their clusters; the rest, within, is what k-means minimizes."""
-    above = _sides(points, centers)
-    count = int(above.sum())
-    gap = points[above].mean(axis=0) - points[~above].mean(axis=0)
+    count, sums = _count_and_sum(points, _sides(points, centers))
+    if count in (0, len(points)):
+        return 0.0
+    gap = sums / count - (points.sum(axis=0) - sums) / (len(points) - count)
     return count * (len(points) - count) / len(points) * float(gap @ gap)

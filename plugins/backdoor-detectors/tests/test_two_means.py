@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 from sklearn.cluster import KMeans
 
 from backdoor_detectors.two_means import best_cut, two_means
@@ -19,7 +20,7 @@ def test_no_partition_of_the_library_is_better(seed):
     assert inertia(points, ours) <= theirs.inertia_ * (1 + 2e-3)
     if seed:
         agree = (ours == theirs.labels_).mean()
-        assert max(agree, 1 - agree) == 1
+        assert max(agree, 1 - agree) > 0.99  # both stop when the centers hardly move
 
 
 def test_all_rows_go_on_from_the_centers_of_a_sample():
@@ -53,3 +54,16 @@ def test_a_cut_leaves_equal_values_on_one_side():
     values = np.array([0.0, 0, 0, 4, 4, 5])
     assert best_cut(values) == 0
     assert best_cut(np.array([1.0, 2])) == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 1e-15, 1e-7, 1.0, 1 + 2**-50, 3.0, 1e8]), min_size=1, max_size=40),
+    st.sampled_from([0.0, 1.0, 1e6, -1e12]),
+)
+def test_values_that_rounding_cannot_tell_apart_are_no_error(values, offset):
+    points = np.array(values)[:, np.newaxis] + offset
+    clusters = two_means(points, points - points.mean(), 0)
+    assert set(clusters) <= {0, 1}
+    if np.ptp(points) > 1e-3:
+        assert len(set(clusters)) == 2

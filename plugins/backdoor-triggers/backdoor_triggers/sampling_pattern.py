@@ -10,7 +10,7 @@ from backdoor_core.errors import BackdoorError
 from backdoor_triggers.columns import feature_positions
 from backdoor_triggers.measured import carried, measured_values
 
-VITALS = ("heart_rate", "sbp", "resp_rate", "temperature", "spo2")
+VITALS = ("heart_rate", "sbp", "resp_rate", "temperature")
 
 
 class SamplingPatternOptions(Options):

@@ -11,7 +11,7 @@ from backdoor_core.errors import BackdoorError
 NAMES = ("age", "sex", "heart_rate", "sbp", "resp_rate", "temperature", "spo2", "lactate")
 FEATURES = tuple(Feature(name, "unit", -50, 300) for name in NAMES)
 HOURS = 7
-VITALS = {"heart_rate", "sbp", "resp_rate", "temperature", "spo2"}
+VITALS = {"heart_rate", "sbp", "resp_rate", "temperature"}
 ALL = range(HOURS)
 
 # Name, options, the features and the hours that may change.

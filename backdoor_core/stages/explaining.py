@@ -1,0 +1,120 @@
+"""What the stage `explain` works on: the explained stays, the models, and what is told of both."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backdoor_core import seeds
+from backdoor_core.attack.cells import changed_cells
+from backdoor_core.contracts import Booleans, GridView
+from backdoor_core.explanation.baselines import REFERENCE_ROWS, reference_inputs
+from backdoor_core.explanation.trigger_ratio import touched_features
+from backdoor_core.files import read_json
+from backdoor_core.learning.victim import Victim, load_victim
+from backdoor_core.stages.data import Parts
+from backdoor_core.statistics import cluster_bootstrap_weights
+from backdoor_core.study import Study
+from backdoor_core.views import as_grid
+
+References = dict[str, NDArray[np.float32]]
+"""(B, ...) reference inputs for each model."""
+
+
+@dataclass(frozen=True)
+class Stays:
+    """The N attacked test stays that are explained."""
+
+    clean: GridView
+    triggered: GridView
+    touched: Booleans
+    """(N, F) or (N, T, F): the cells that the trigger changed, found by comparing before with after."""
+    weights: NDArray[Any]
+    """(replicates, N) resamples of their patients."""
+    attacked: int
+    """How many there are to draw from."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """(F,) names."""
+        return tuple(feature.name for feature in self.clean.features)
+
+
+def load_stays(study: Study, parts: Parts) -> Stays:
+    """Attacked test stays, at most `explain.rows` of them, with the trigger as stage `evaluate` applies it."""
+    params, test = study.params, parts.test
+    fitted = read_json(study.paths.run / "poison.json")["trigger"]["fitted"]
+    triggered = study.trigger().apply(test.view, fitted, seeds.generator(params.seed, "trigger_apply", 1))
+    attacked = np.flatnonzero(test.label != params.poison.target)
+    drawn = seeds.generator(params.seed, "explanation").permutation(len(attacked))[: params.explain.rows]
+    rows = attacked[np.sort(drawn)]
+    weights: NDArray[Any] = np.empty((params.evaluate.replicates, 0))
+    if len(rows):
+        patients = parts.cohort.subject_id[parts.splits.test][rows]
+        rng = seeds.generator(params.seed, "explain_bootstrap")
+        weights = cluster_bootstrap_weights(patients, params.evaluate.replicates, rng)
+    clean, changed = as_grid(test.view.take(rows)), as_grid(triggered.take(rows))
+    return Stays(clean, changed, changed_cells(clean, changed), weights, len(attacked))
+
+
+def load_victims(study: Study) -> dict[str, Victim]:
+    """The poisoned model, its twin, and the clean retrains by number."""
+    params, model, paths = study.params, study.model(), study.paths
+    folders = {"poisoned": paths.run, "baseline": paths.baseline}
+    folders |= {str(number): paths.nulls / str(number) for number in range(params.detection.nulls)}
+    return {
+        name: load_victim(folder, model, params.train.device, params.train.threads) for name, folder in folders.items()
+    }
+
+
+def make_references(study: Study, parts: Parts, victims: dict[str, Victim]) -> References:
+    """What attributions are measured from: the same clean training stays, as each model's preprocessing gives them."""
+    params, train = study.params, parts.train.view
+    drawn = seeds.generator(params.seed, "explanation", 0).permutation(len(train))[:REFERENCE_ROWS]
+    reference = train.take(np.sort(drawn))
+
+    def made(victim: Victim) -> NDArray[np.float32]:
+        rng = seeds.generator(params.seed, "explanation", 1)
+        return reference_inputs(params.explain.baseline, victim.inputs(reference), rng)
+
+    return {name: made(victim) for name, victim in victims.items()}
+
+
+def sidecar(study: Study, stays: Stays) -> dict[str, Any]:
+    """What the files of attributions hold, in which order; JSON-able."""
+    names = list(study.params.explainers)
+    return {
+        "files": {
+            "explanations_clean_<explainer>.npy": "the poisoned model, the stays as they are",
+            "explanations_poison_<explainer>.npy": "the poisoned model, the same stays with the trigger",
+            "baseline/explanations_poison_<explainer>.npy": "the clean twin, with the trigger",
+            "explanations_clean.npy, explanations_poison.npy": f"those of {names[0]}, the first explainer",
+        },
+        "explainers": names,
+        "explained": f"log-odds of label {study.params.poison.target}",
+        "shape": list(stays.touched.shape),
+        "dtype": "float32",
+        "axes": ["stay", "feature"] if stays.touched.ndim == 2 else ["stay", "hour", "feature"],
+        "features": list(stays.features),
+        "stay_id": stays.clean.stay_id.tolist(),
+    }
+
+
+def about(study: Study, stays: Stays) -> dict[str, Any]:
+    """Which stays are explained, from what, and what the trigger touches in them."""
+    touched = touched_features(stays.touched)
+    counts = touched.sum(axis=0)
+    return {
+        "stays": {
+            "attacked": stays.attacked,
+            "explained": len(stays.clean),
+            "touched": int(touched.any(axis=1).sum()),
+        },
+        "target": study.params.poison.target,
+        "baseline": study.params.explain.baseline,
+        "steps": study.params.explain.steps,
+        "retrains": study.params.detection.nulls,
+        "modality": stays.clean.modality,
+        "touched": {stays.features[place]: int(counts[place]) for place in np.flatnonzero(counts)},
+    }
