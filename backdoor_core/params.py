@@ -140,7 +140,7 @@ class DetectionParams(_Section):
     """What detectors may use beside the training part, and how their scores become flags."""
 
     nulls: int = Field(
-        4, ge=0, le=100, description="clean retrains whose scores are the null distribution; 0 does without p-values"
+        3, ge=0, le=100, description="clean retrains whose scores are the null distribution; 0 does without p-values"
     )
     fdr: float = Field(0.05, gt=0, lt=1, description="false-discovery rate of the calibrated flags")
     trusted: int = Field(

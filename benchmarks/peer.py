@@ -3,13 +3,13 @@
     pip install "./plugins/backdoor-detectors[peer]" -c constraints.txt
     python benchmarks/peer.py [--seeds 3] [--rows 10000 100000 1000000] [--write docs/results.md]
 
-Quality: the same rows and the same trained networks, in the settings of benchmarks/settings.py that have a trigger.
-ART is run as its documentation has it (it then takes the logits for the activations) and worked around (the network's
-modules in an order that makes it take the penultimate ones). Ours are judged at ART's FPR, by their scores: with
-default options, but PCA, as ART; and for activation clustering also with the rule that has the name of ART's. The
-last column says where the default finds less than ART, or that ART raised an error. ART's distances are between
-medians of principal components of different labels, each in its own coordinates, so what it flags by them is chance.
-Its spectral signatures project activations that are not centered.
+Quality: the same rows and the same trained networks, settings A to D of benchmarks/settings.py. ART is run as its
+documentation has it (it then takes the logits for the activations) and worked around (the network's modules in an
+order that makes it take the penultimate ones). Ours are judged at ART's FPR, by their scores: with default options,
+but PCA, as ART; and for activation clustering also with the rule that has the name of ART's. The last column says
+where the default finds less than ART, or that ART raised an error. ART's distances are between medians of principal
+components of different labels, each in its own coordinates, so what it flags by them is chance. Its spectral
+signatures project activations that are not centered.
 
 Scale: rows of 128 Gaussian activations with a planted cluster, each run in a process of its own: seconds without
 the imports, and by how much the peak of its memory grew beyond the activations.
@@ -131,7 +131,7 @@ def quality(seed: int) -> list[Result]:
             try:
                 flagged = peer_flags(two_logits(victim.network, layer == "penultimate"), inputs, rows.label, peer)
             except Exception as error:  # the peer's own failure is a result
-                found["error"] = one_line(error)
+                found["error"] = f"{type(error).__name__}: {str(error).split('. ')[0]}"
                 continue
             fpr = float(flagged[~truth].mean())
             found |= {"recall": float(flagged[truth].mean()), "fpr": fpr}
@@ -139,11 +139,6 @@ def quality(seed: int) -> list[Result]:
             found["ours"] = recall_at(ours[same.split()[0]].scores, truth, fpr)
             found["same rule"] = recall_at(ours[same].scores, truth, fpr)
     return results
-
-
-def one_line(error: Exception) -> str:
-    """Its type and first sentence."""
-    return f"{type(error).__name__}: {str(error).split('. ')[0]}"
 
 
 def recall_at(scores: NDArray[Any], truth: NDArray[np.bool_], fpr: float) -> float:

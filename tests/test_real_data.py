@@ -5,23 +5,13 @@ import json
 import numpy as np
 import pytest
 import yaml
-from sklearn.metrics import roc_auc_score
 from test_pipeline import REPOSITORY
 
-from backdoor_core import seeds
-from backdoor_core.attack.poison import apply_poison, poison
-from backdoor_core.attack.success import Response, attack_success
+from backdoor_core.attack.trials import Bench, Replicate, Trial
 from backdoor_core.cli import cli
-from backdoor_core.cohort.splits import load_splits, split_by_patient, splits_json
-from backdoor_core.cohort.storage import Rows, load_cohort
-from backdoor_core.contracts import Context
-from backdoor_core.files import write_json
-from backdoor_core.learning.training import train_victim
-from backdoor_core.params import load_params
+from backdoor_core.cohort.storage import load_cohort
 from backdoor_core.stages import STAGES
-from backdoor_core.statistics import cluster_bootstrap_weights
-from backdoor_models.mlp import MLP, MLPOptions
-from backdoor_triggers import missingness, rare_value
+from backdoor_core.study import load_study
 
 
 def run_study(folder, **changes):
@@ -81,50 +71,21 @@ def test_set_a_runs_to_the_report(set_a):
 
 
 def test_set_a_reaches_the_reference_figures(set_a):
-    """Mean of 5 seeds. Reference: clean AUROC at least 0.74; rare value ASR 0.95, lift 0.7; missingness ASR 0.9."""
-    params = load_params(set_a / "params.yaml")
-    cohort = load_cohort(set_a / "data" / "cohort")
-    context = Context(root=set_a)
-    triggers = {
-        "rare_value": rare_value.RareValue(rare_value.RareValueOptions(), context),
-        "missingness": missingness.Missingness(missingness.MissingnessOptions(features=("sbp", "dbp", "mbp")), context),
-    }
-    figures: dict[str, list[float]] = {"auroc": []}
-    for seed in range(5):
-        parts = split_by_patient(
-            cohort.stay_id, cohort.subject_id, cohort.label, params.splits, seeds.generator(seed, "splits")
-        )
-        write_json(set_a / "seed_splits.json", splits_json(parts, cohort))
-        splits = load_splits(set_a / "seed_splits.json", cohort)
-        train, validation, test = (
-            Rows(cohort.view("table").take(rows), cohort.label[rows])
-            for rows in (splits.train, splits.validation, splits.test)
-        )
-        model = MLP(MLPOptions(), context)
-        fit_seed = seeds.integer(seed, "training")
-        twin = train_victim(model, train, validation, train.view, params, fit_seed).victim
-        figures["auroc"].append(roc_auc_score(test.label, twin.probability(test.view)))
-        attacked = test.view.take(np.flatnonzero(test.label == 0))
-        weights = cluster_bootstrap_weights(attacked.stay_id, 100, np.random.default_rng(0))
-        for name, trigger in triggers.items():
-            done = poison(
-                train.view,
-                train.label,
-                trigger,
-                params.poison,
-                select=seeds.generator(seed, "poison_rows"),
-                fit=seeds.generator(seed, "trigger_fit"),
-                apply=seeds.generator(seed, "trigger_apply"),
-            )
-            rows = Rows(*apply_poison(train.view, train.label, done))
-            victim = train_victim(model, rows, validation, rows.view, params, fit_seed).victim
-            triggered = trigger.apply(attacked, done.fitted, np.random.default_rng(0))
-            answers = [
-                Response(v.probability(attacked), v.probability(triggered), v.decides(triggered, 1))
-                for v in (victim, twin)
-            ]
-            for figure, estimate in attack_success(*answers, weights).items():
-                figures.setdefault(f"{name}.{figure}", []).append(estimate.value)
+    """Mean of 10 seeds. Reference: clean AUROC at least 0.74; rare value ASR 0.95, lift 0.7; missingness ASR 0.9.
+
+    Ten, because one seed in five or so stops early, before it has learned that values go missing together.
+    """
+    study = load_study(set_a)
+    cohort, model = load_cohort(study.paths.cohort), study.model()
+    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(10)]
+    bench = Bench(model, study.params)
+    figures: dict[str, list[float]] = {}
+    for name, options in (("rare_value", {}), ("missingness", {"features": ["sbp", "dbp", "mbp"]})):
+        trigger = study.make("trigger", name, options)
+        for outcome in bench.run([Trial(r, trigger, study.params.poison) for r in replicates]):
+            figures.setdefault("auroc", []).append(outcome.auroc_baseline)
+            figures.setdefault(f"{name}.asr", []).append(outcome.asr)
+            figures.setdefault(f"{name}.asr_lift", []).append(outcome.lift)
     mean = {name: float(np.mean(values)) for name, values in figures.items()}
     print({name: round(value, 3) for name, value in mean.items()})
     assert mean["auroc"] >= 0.74

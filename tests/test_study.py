@@ -60,12 +60,17 @@ def test_what_cannot_work_is_refused(study, changes, message):
     "changes",
     [
         {"detectors": ["spectre", "beatrix"]},
-        {"model": "gbdt", "detectors": ["isolation_forest", "range_rule"], "repairs": [], "detector_options": {
-            "isolation_forest": {"space": "input"}}},
+        {
+            "model": "gbdt",
+            "detectors": ["isolation_forest", "range_rule"],
+            "detector_options": {"isolation_forest": {"space": "input"}},
+            "repairs": [],
+            "explainers": [],
+        },
         {"detectors": ["scan"], "detector_options": {"scan": {"trusted": True}}, "detection": {"trusted": 50}},
         {"model": "lstm", "trigger": "sampling_pattern"},
     ],
-)  # fmt: skip
+)
 def test_what_can_work_is_not(study, changes):
     check_compatible(study(**changes))
 
@@ -80,6 +85,7 @@ def test_the_parts_of_a_component_stand_in_the_lock(study):
 
 
 def test_repairs_stand_in_the_lock_with_their_options(study):
-    lock = plugin_lock(study(repair_options={"fine_pruning": {"prune": 0.5}}))["repairs"]
+    chosen = ["robust_scaling", "fine_pruning"]
+    lock = plugin_lock(study(repairs=chosen, repair_options={"fine_pruning": {"prune": 0.5}}))["repairs"]
     assert list(lock) == ["fine_pruning", "robust_scaling"]
     assert lock["fine_pruning"]["options"]["prune"] == 0.5

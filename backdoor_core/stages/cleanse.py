@@ -1,5 +1,6 @@
 """Stage `cleanse`: what is left of the attack once flagged stays are removed and the model is trained anew."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,10 +98,15 @@ def _filters(study: Study, rows: Rows, truth: Booleans) -> dict[str, Booleans]:
     filters = {"perfect": truth}
     for detector in study.detectors():
         flagged = scores[f"{detector.name}.poisoned.{column}"].astype(np.bool_)
-        rng = seeds.generator(study.params.seed, "cleanse", *detector.name.encode())
+        # By what is removed and not by whom: detectors that flag the same stays share their control, and one fit.
+        rng = seeds.generator(study.params.seed, "cleanse", *_digest(flagged))
         filters[detector.name] = flagged
         filters[f"{detector.name}.random"] = random_filter(flagged, rows.label, rng)
     return filters
+
+
+def _digest(flagged: Booleans) -> bytes:
+    return hashlib.sha256(flagged.tobytes()).digest()[:8]
 
 
 def _retrained(study: Study, parts: Parts, rows: Rows, filters: Mapping[str, Booleans]) -> dict[str, Victim]:
