@@ -8,12 +8,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from small import make_view
+from torch import nn
 
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import InputSpec
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.calibration import fit_temperature
-from backdoor_core.learning.loop import fit
+from backdoor_core.learning.loop import _clip, fit
 from backdoor_core.learning.training import train_victim
 from backdoor_core.learning.victim import load_victim, save_victim
 from backdoor_core.params import EvaluateParams, Params, TrainParams
@@ -277,3 +278,15 @@ def test_a_model_of_plain_arrays_is_saved_and_loaded_alike(context, tmp_path):
     np.testing.assert_array_equal(again.probability(other.view), done.victim.probability(other.view))
     with pytest.raises(BackdoorError, match="no embedding"):
         again.embedding(other.view)
+
+
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_clipping_is_torchs(limit: float) -> None:
+    ours = [torch.randn(4, 3, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
+    theirs = [nn.Parameter(torch.zeros_like(g)) for g in ours]
+    for parameter, gradient in zip(theirs, ours, strict=True):
+        parameter.grad = gradient.clone()
+    nn.utils.clip_grad_norm_(theirs, limit)
+    _clip(tuple(ours), limit)
+    for parameter, gradient in zip(theirs, ours, strict=True):
+        assert torch.equal(gradient, parameter.grad)

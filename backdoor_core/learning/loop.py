@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from backdoor_core.contracts import InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
-from backdoor_core.learning.dropout import FastDropout, Masks
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.learning.resume import fingerprint, load_progress, save_progress
 from backdoor_core.params import TrainParams
@@ -89,7 +87,7 @@ def fit(
         while not progress.stopped(params):
             number = len(progress.curve) + 1
             optimizer.learning_rate = learning_rate(params, number)
-            train_loss = step.epoch(inputs, labels, order, Masks(seed, number))
+            train_loss = step.epoch(inputs, labels, order)
             loss, auprc = validate(network, *held_out)
             epoch = Epoch(number, train_loss, loss, auprc)
             progress.add(epoch, auprc if params.monitor == "auprc" else -loss, network, params.checkpoints)
@@ -113,16 +111,15 @@ class _Step:
     pos_weight: Tensor | None
     device: torch.device
 
-    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator, masks: Masks) -> float:
+    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator) -> float:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
         shuffled = torch.randperm(len(labels), generator=order).to(inputs.device)
         mixed = self.params.precision == "bf16"
         parameters = self.optimizer.parameters
-        quick = FastDropout(masks) if self.device.type == "cpu" else nullcontext()
         for rows in torch.split(shuffled, self.params.batch_size):
-            with quick, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
                 logits = self.network(inputs.index_select(0, rows))
             wanted = labels.index_select(0, rows)
             loss = binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=self.pos_weight)

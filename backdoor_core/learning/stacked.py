@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 
 from backdoor_core.contracts import InputSpec, TorchModel
 from backdoor_core.learning.adam import Adam
-from backdoor_core.learning.dropout import Masks, scaled_mask
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, learning_rate, positive_weight, validate
 from backdoor_core.learning.progress import Epoch, Progress
@@ -115,7 +113,7 @@ def fit_stacked(
     while stack.members:
         number += 1
         stack.optimizer.learning_rate = learning_rate(params, number)
-        for member, train_loss in zip(stack.members, stack.epoch(number), strict=True):
+        for member, train_loss in zip(stack.members, stack.epoch(), strict=True):
             member.finish_epoch(number, train_loss, params)
         on_epoch()
         stack.keep_running()
@@ -129,6 +127,9 @@ class _Member:
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             self.network = model.build(spec)
+            # Dropout draws from the global state after the weights: here each member goes on from its own copy.
+            self.dropout = torch.Generator()
+            self.dropout.set_state(torch.get_rng_state())
         self.order = torch.Generator().manual_seed(job.seed)
         self.job = job
         weight = positive_weight(params, job.labels)
@@ -176,10 +177,9 @@ class _Stack:
         self.pos_weight = torch.stack([member.pos_weight for member in self.members]).unsqueeze(1)
         self.optimizer = Adam(self.weights.values(), self.params.learning_rate, self.params.weight_decay)
 
-    def epoch(self, number: int) -> list[float]:
+    def epoch(self) -> list[float]:
         """One pass over each member's training part; its mean loss per stay, as the batches were met."""
         self.members[0].network.train()
-        self.masks = [Masks(member.job.seed, number) for member in self.members]
         total = torch.zeros(len(self.members), dtype=torch.float64)
         batches = [member.shuffled(self.params.batch_size) for member in self.members]
         for rows in zip(*batches, strict=True):
@@ -191,13 +191,13 @@ class _Stack:
     def _step(self, rows: tuple[Tensor, ...], sizes: Tensor) -> Tensor:
         """One step of every member on its batch `rows`; (K,) mean losses before it."""
         x, y = self._gather(rows)
+        ragged = bool((sizes < y.shape[1]).any())
 
-        def mask(activations: Tensor, rate: float) -> Tensor:
-            bits = np.zeros(activations.shape, dtype=np.uint16)
-            for masks, part, r in zip(self.masks, bits, rows, strict=True):
-                drawn = part[: len(r)]
-                drawn[...] = masks.draw(drawn.size).reshape(drawn.shape)
-            return scaled_mask(bits, rate)
+        def mask(activations: Tensor, p: float) -> Tensor:
+            noise = torch.zeros_like(activations) if ragged else torch.empty_like(activations)
+            for member, kept, r in zip(self.members, noise, rows, strict=True):
+                kept[: len(r)].bernoulli_(1 - p, generator=member.dropout)
+            return noise.div_(1 - p)
 
         with _ModelAxis(mask):
             logits = functional_call(self.members[0].network, self.weights, (x,))
