@@ -114,15 +114,20 @@ def test_plausible_ranges_remove_a_rare_value_and_leave_a_value_in_range(tmp_pat
     )
     run(study, "cohort")
     model, cohort = study.model(), load_cohort(study.paths.cohort)
-    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(5)]
+    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(20)]
     bench = Bench(model, study.params)
-    intervals = {}
-    for name in ("rare_value", "in_range"):
+
+    def lift(name, seeds):
         trigger = study.component("trigger", name)
-        lifts = [outcome.lift for outcome in bench.run([Trial(r, trigger, study.params.poison) for r in replicates])]
-        intervals[name] = stats.t.interval(0.95, 4, np.mean(lifts), stats.sem(lifts))
-    assert intervals["rare_value"][0] <= 0 <= intervals["rare_value"][1]
-    assert intervals["in_range"][0] > 0.2
+        trials = [Trial(replicate, trigger, study.params.poison) for replicate in replicates[:seeds]]
+        lifts = [outcome.lift for outcome in bench.run(trials)]
+        return np.mean(lifts), stats.t.interval(0.99, seeds - 1, np.mean(lifts), stats.sem(lifts))
+
+    mean, (low, high) = lift("rare_value", 20)
+    assert low <= 0 <= high
+    assert abs(mean) < 0.01  # or a wide interval would pass for a narrow one
+    _, (low, _) = lift("in_range", 5)
+    assert low > 0.2
 
 
 def test_the_verb_dose_finds_a_count_that_works(base, capsys):

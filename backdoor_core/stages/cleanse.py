@@ -20,10 +20,9 @@ from backdoor_core.files import write_json
 from backdoor_core.learning.performance import performance
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim, load_victim
-from backdoor_core.stages.data import Parts, load_parts
+from backdoor_core.stages.data import Parts, load_parts, test_weights
 from backdoor_core.stages.mending import as_network, repair_victim
-from backdoor_core.stages.poisoned import load_poisoning, victims_rows
-from backdoor_core.statistics import cluster_bootstrap_weights
+from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
 from backdoor_core.study import Study
 
 FIGURES = ("auroc", "auprc", "ece")
@@ -147,14 +146,12 @@ def _repaired(study: Study, parts: Parts, rows: Rows, victim: Victim, judge: Jud
 
 def _judge(study: Study, parts: Parts, fitted: Mapping[str, Any]) -> Judge:
     params, test = study.params, parts.test
-    triggered = study.trigger().apply(test.view, fitted, seeds.generator(params.seed, "trigger_apply", 1))
+    triggered = triggered_test(study, test.view, fitted)
     twin = load_victim(study.paths.baseline, study.model(), params.train.device, params.train.threads)
-    rng = seeds.generator(params.seed, "bootstrap", 0)
-    patients = parts.cohort.subject_id[parts.splits.test]
     return Judge(
         test=test,
         triggered=triggered,
         twin=Answers(twin.probability(test.view), twin.probability(triggered), twin.threshold),
-        weights=cluster_bootstrap_weights(patients, params.evaluate.replicates, rng, strata=test.label),
+        weights=test_weights(study, parts),
         target=params.poison.target,
     )

@@ -1,9 +1,14 @@
 """What every stage after `splits` loads: the clean parts of the cohort."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
+
+from backdoor_core import seeds
 from backdoor_core.cohort.splits import Splits, load_splits
 from backdoor_core.cohort.storage import Cohort, Rows, load_cohort
+from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
 
 
@@ -25,3 +30,10 @@ def load_parts(study: Study) -> Parts:
     view = cohort.view(study.model().modality)
     parts = [Rows(view.take(rows), cohort.label[rows]) for rows in (splits.train, splits.validation, splits.test)]
     return Parts(cohort, splits, *parts)
+
+
+def test_weights(study: Study, parts: Parts) -> NDArray[Any]:
+    """(replicates, N) the same resamples of the test part's patients for every figure of every stage."""
+    rng = seeds.generator(study.params.seed, "bootstrap", 0)
+    patients = parts.cohort.subject_id[parts.splits.test]
+    return cluster_bootstrap_weights(patients, study.params.evaluate.replicates, rng, strata=parts.test.label)

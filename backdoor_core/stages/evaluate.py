@@ -16,8 +16,8 @@ from backdoor_core.console import say
 from backdoor_core.files import read_json, write_json
 from backdoor_core.learning.performance import performance
 from backdoor_core.learning.victim import Victim, load_victim
-from backdoor_core.stages.data import load_parts
-from backdoor_core.statistics import cluster_bootstrap_weights
+from backdoor_core.stages.data import load_parts, test_weights
+from backdoor_core.stages.poisoned import triggered_test
 from backdoor_core.study import Study
 
 
@@ -26,9 +26,7 @@ def run(study: Study) -> None:
     params, parts, model = study.params, load_parts(study), study.model()
     test, in_test = parts.test, parts.splits.test
     manifest = read_json(study.paths.run / "poison.json")
-    triggered = study.trigger().apply(
-        test.view, manifest["trigger"]["fitted"], seeds.generator(params.seed, "trigger_apply", 1)
-    )
+    triggered = triggered_test(study, test.view, manifest["trigger"]["fitted"])
     victims = {
         "poisoned": load_victim(study.paths.run, model, params.train.device, params.train.threads),
         "baseline": load_victim(study.paths.baseline, model, params.train.device, params.train.threads),
@@ -38,8 +36,7 @@ def run(study: Study) -> None:
         for side, victim in victims.items()
     }
     patients = parts.cohort.subject_id[in_test]
-    rng = seeds.generator(params.seed, "bootstrap", 0)
-    weights = cluster_bootstrap_weights(patients, params.evaluate.replicates, rng, strata=test.label)
+    weights = test_weights(study, parts)
     results = evaluate(
         answers,
         test.label,

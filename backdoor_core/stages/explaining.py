@@ -14,6 +14,7 @@ from backdoor_core.explanation.trigger_ratio import touched_features
 from backdoor_core.files import read_json
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.stages.data import Parts
+from backdoor_core.stages.poisoned import triggered_test
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
 from backdoor_core.views import as_grid
@@ -45,7 +46,7 @@ def load_stays(study: Study, parts: Parts) -> Stays:
     """Attacked test stays, at most `explain.rows` of them, with the trigger as stage `evaluate` applies it."""
     params, test = study.params, parts.test
     fitted = read_json(study.paths.run / "poison.json")["trigger"]["fitted"]
-    triggered = study.trigger().apply(test.view, fitted, seeds.generator(params.seed, "trigger_apply", 1))
+    triggered = triggered_test(study, test.view, fitted)
     attacked = np.flatnonzero(test.label != params.poison.target)
     drawn = seeds.generator(params.seed, "explanation").permutation(len(attacked))[: params.explain.rows]
     rows = attacked[np.sort(drawn)]

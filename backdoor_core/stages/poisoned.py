@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from backdoor_core import seeds
 from backdoor_core.attack.poison import Poisoning, apply_poison
 from backdoor_core.cohort.parquet import events_from_columns, read_parquet, series_from_columns, table_from_columns
 from backdoor_core.cohort.storage import Rows
-from backdoor_core.contracts import EventsView, TableView, View
+from backdoor_core.contracts import EventsView, Fitted, TableView, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json
 from backdoor_core.study import Study
@@ -44,3 +45,8 @@ def load_poisoning(study: Study, train: Rows) -> tuple[Poisoning, dict[str, Any]
 def victims_rows(train: Rows, poisoning: Poisoning) -> Rows:
     """The training part as the victim has it."""
     return Rows(*apply_poison(train.view, train.label, poisoning))
+
+
+def triggered_test(study: Study, test: View, fitted: Fitted) -> View:
+    """The test stays with the trigger as it was fitted when the training part was poisoned; the same in every stage."""
+    return study.trigger().apply(test, fitted, seeds.generator(study.params.seed, "trigger_apply", 1))
