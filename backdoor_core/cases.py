@@ -69,13 +69,14 @@ class VictimAccess(Protocol):
 class RepairCase:
     """What a repair is given: the victim's network and the training part as it has it, and neither truth nor trigger.
 
-    Inputs are preprocessed: (N, channels) of a table, (N, T, channels) of a series.
+    Inputs are preprocessed: arrays (N, channels) of a table, (N, T, channels) of a series, or an `EventBatch`;
+    `backdoor_core.learning.inputs` walks through either.
     """
 
-    inputs: NDArray[np.float32]
+    inputs: Any
     labels: Integers
     """(N,) as given."""
-    trusted: tuple[NDArray[np.float32], Integers] | None
+    trusted: tuple[Any, Integers] | None
     """Inputs and labels of stays known to be clean, where the study grants some (`detection.trusted`)."""
     network: nn.Module
     """A copy of the victim's network, in evaluation mode, that the repair may change."""

@@ -30,6 +30,14 @@ import pluggy
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from backdoor_core.auditing import (
+    AuditCase as AuditCase,
+    Population as Population,
+    References as References,
+    Signal as Signal,
+    Signals as Signals,
+    Tokens as Tokens,
+)
 from backdoor_core.cases import (
     Checkpoint as Checkpoint,
     DetectionCase as DetectionCase,
@@ -40,6 +48,7 @@ from backdoor_core.cases import (
     WithheldError as WithheldError,
 )
 from backdoor_core.explaining import Attribution as Attribution, ExplainCase as ExplainCase
+from backdoor_core.text import TextEncoder as TextEncoder
 from backdoor_core.views import (
     Booleans as Booleans,
     EventsView as EventsView,
@@ -254,6 +263,18 @@ class InputSpec:
         return self.blocks * len(self.features)
 
 
+@dataclass(frozen=True)
+class EventSpec:
+    """What a network of events reads; see `backdoor_core.learning.event_batch.EventBatch`."""
+
+    types: tuple[str, ...]
+    """The known types of events; an event of another type has none of them."""
+    text_width: int
+    """Width of the embedding of an event's text."""
+    statics: tuple[str, ...]
+    """Names of the encoded static columns, such as ``age`` or ``sex=F``."""
+
+
 Capability = Literal["embedding", "gradient", "attention"]
 
 
@@ -270,10 +291,11 @@ class TorchModel(Model):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"embedding", "gradient"})
 
     @abstractmethod
-    def build(self, spec: InputSpec) -> nn.Module:
+    def build(self, spec: Any) -> nn.Module:
         """A freshly initialized `Network`, using torch's global random state for its weights.
 
-        The module has three callables, x being as `InputSpec` says:
+        `spec` is an `InputSpec`, for an `EventModel` an `EventSpec`. The module has three callables, x being as the
+        spec says:
 
         - ``embed(x)`` -> (batch, D): penultimate activations, the input of the last linear layer
         - ``head(z)`` -> (batch,): the logit of the positive label from those activations
@@ -282,6 +304,21 @@ class TorchModel(Model):
         A model with the capability "attention" has a fourth, ``attention(x)`` -> a list with one tensor
         (batch, heads, tokens, tokens) for each layer, rows summing to 1.
         """
+
+
+class EventModel(TorchModel):
+    """A torch model of the events view; its networks read `backdoor_core.learning.event_batch.EventBatch`."""
+
+    modality: ClassVar[Modality] = "events"
+
+    @property
+    @abstractmethod
+    def max_events(self) -> int:
+        """Of a longer stay the network reads its last events only, this many."""
+
+    @abstractmethod
+    def text_encoder(self) -> TextEncoder:
+        """What turns an event's text into a vector, frozen. Raises `BackdoorError` where its weights are missing."""
 
 
 class ArrayModel(Model):
@@ -319,6 +356,8 @@ class Detector(Component):
 
     "truth" marks a control, or an option `oracle` that is on: every figure made with it says so.
     """
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series", "events"})
+    """The views it can judge rows of; one that never looks at the view itself can judge all."""
     absolute: ClassVar[bool] = False
     """Whether scores of two models are on one scale, as shares and p-values are. Else null runs are standardized."""
     scope: ClassVar[Literal["training-set", "input-time", "model-level"]] = "training-set"
@@ -336,6 +375,9 @@ class Detector(Component):
 class Repair(Component):
     """Makes a poisoned victim less of one without being told which rows are poisoned. For torch models."""
 
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series"})
+    """The views whose inputs it can work with."""
+
     @abstractmethod
     def repair(self, case: RepairCase) -> tuple[nn.Module | Retrained, Mapping[str, Any]]:
         """The repaired network, or what `case.retrain` gave, and JSON-able facts worth reading.
@@ -350,6 +392,8 @@ class Explainer(Component):
 
     requires: frozenset[Capability] = frozenset({"gradient"})
     """What the model must have; empty for methods that only need its predictions."""
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series", "events"})
+    """The views whose models it can explain. A stay's events are explained one stay at a time."""
 
     @abstractmethod
     def attribute(self, case: ExplainCase) -> Attribution:
@@ -359,11 +403,17 @@ class Explainer(Component):
 class Audit(Component):
     """A membership-inference attack: which records was a model trained on."""
 
-    requires: ClassVar[frozenset[Literal["loss", "logits", "references", "token_logprobs"]]]
+    requires: frozenset[Signal]
+    """What it uses of the case. Set on the class, or in ``__init__`` where it depends on the options."""
+    controls: ClassVar[bool] = False
+    """Whether it is a control, which ought to be at chance: one that never sees the trained model."""
 
     @abstractmethod
-    def score(self, signals: Mapping[str, NDArray[Any]]) -> Floats:
-        """(N,) membership score of each record, higher = more likely a member."""
+    def score(self, case: AuditCase) -> Floats:
+        """(N,) finite membership score of each record, higher = more likely a member.
+
+        A pure function of the case. Random choices come from `case.rng` only.
+        """
 
 
 @dataclass(frozen=True)

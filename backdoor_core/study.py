@@ -146,6 +146,11 @@ def check_compatible(study: Study) -> None:
     for repair in study.repairs():
         if not isinstance(model, TorchModel):
             raise BackdoorError(f"params.yaml: repair {repair.name} mends torch models; {model.name} is none")
+        if model.modality not in repair.modalities:
+            raise BackdoorError(
+                f"params.yaml: repair {repair.name} works on {' and '.join(sorted(repair.modalities))}; model "
+                f"{model.name} reads the {model.modality} view, so leave it out of repairs"
+            )
     for explainer in study.explainers():
         check_explainer(explainer, model)
 
@@ -157,6 +162,16 @@ def _check_detector(detector: Detector, model: Model, params: Params) -> None:
         raise BackdoorError(
             f"params.yaml: detector {detector.name} needs {', '.join(lacking)}; model {model.name} has "
             f"{', '.join(sorted(model.capabilities)) or 'none of it'}"
+        )
+    if model.modality not in detector.modalities:
+        raise BackdoorError(
+            f"params.yaml: detector {detector.name} judges {' and '.join(sorted(detector.modalities))}; model "
+            f"{model.name} reads the {model.modality} view, so leave it out of detectors"
+        )
+    if model.modality == "events" and (columns := sorted(needs & {"inputs", "gradient"})):
+        raise BackdoorError(
+            f"params.yaml: detector {detector.name} needs {', '.join(columns)} by column, and the events that model "
+            f"{model.name} reads have none; choose another space in its options, or leave it out of detectors"
         )
     if "checkpoints" in needs and not (isinstance(model, TorchModel) and params.train.checkpoints):
         why = "set train.checkpoints to true" if isinstance(model, TorchModel) else f"model {model.name} has no epochs"
@@ -170,10 +185,10 @@ def _check_detector(detector: Detector, model: Model, params: Params) -> None:
 
 def check_explainer(explainer: Explainer, model: Model) -> None:
     """Refuse an explainer that cannot explain the model. Raises `BackdoorError`."""
-    if model.modality == "events":
+    if model.modality not in explainer.modalities:
         raise BackdoorError(
-            f"params.yaml: explainer {explainer.name} works on tables and series; model {model.name} reads the events "
-            "view, for which explainers should be empty"
+            f"params.yaml: explainer {explainer.name} explains models of {' and '.join(sorted(explainer.modalities))}; "
+            f"model {model.name} reads the {model.modality} view, so leave it out of explainers"
         )
     if lacking := sorted(explainer.requires - model.capabilities):
         raise BackdoorError(
@@ -202,6 +217,8 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "raw": {"source": source.name, "inputs": inputs, "conversion": conversion, "code": by},
         "cohort": {**cohort, "inputs": inputs},
         "trigger": entry("trigger", study.params.trigger),
+        # A trigger edits the view that the model reads: a model of another view needs the poison anew.
+        "view": study.model().modality,
         "model": entry("model", study.params.model),
         "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},
         "repairs": {name: entry("repair", name) for name in sorted(study.params.repairs)},

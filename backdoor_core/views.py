@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -139,6 +140,8 @@ class EventsView:
     """(E,) numeric value, NaN where there is none."""
     text: NDArray[Any]
     """(E,) text value of each event, empty where there is none."""
+    statics: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """(N,) columns known at admission (age, sex, first care unit), numbers or words; no trigger edits them."""
     modality: ClassVar[Modality] = "events"
 
     def __len__(self) -> int:
@@ -156,16 +159,23 @@ class EventsView:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         # Each event's place: where its stay starts, and how far it is from the first event of its stay.
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return self._of_events(np.repeat(self.offsets[positions], lengths) + within, self.stay_id[positions], offsets)
+        taken = self._of_events(np.repeat(self.offsets[positions], lengths) + within, offsets)
+        statics = {name: column[positions] for name, column in self.statics.items()}
+        return replace(taken, stay_id=self.stay_id[positions], statics=statics)
 
     def keep(self, events: Booleans) -> Self:
         """The same stays with only the events of the mask (E,)."""
         left = np.bincount(self.stay_of_event[events], minlength=len(self))
         offsets = np.concatenate([[0], np.cumsum(left)]).astype(np.int64)
-        return self._of_events(np.flatnonzero(events), self.stay_id, offsets)
+        return self._of_events(np.flatnonzero(events), offsets)
 
     def followed_by(self, other: Self) -> Self:
-        """This view's rows and then those of `other`; codes that only `other` knows are added at the end."""
+        """This view's rows and then those of `other`; codes that only `other` knows are added at the end.
+
+        Raises `ValueError` where the two have other static columns.
+        """
+        if self.statics.keys() != other.statics.keys():
+            raise ValueError(f"static columns {sorted(self.statics)} and {sorted(other.statics)}")
         codes, descriptions = list(self.codes), list(self.descriptions)
         place = {code: k for k, code in enumerate(codes)}
         for code, description in zip(other.codes, other.descriptions, strict=True):
@@ -184,6 +194,7 @@ class EventsView:
             hours=np.concatenate([self.hours, other.hours]),
             value=np.concatenate([self.value, other.value]),
             text=np.concatenate([self.text, other.text]),
+            statics={name: np.concatenate([column, other.statics[name]]) for name, column in self.statics.items()},
         )
 
     def with_rows(self, rows: Integers, other: Self) -> Self:
@@ -195,11 +206,11 @@ class EventsView:
     def in_order(self) -> Self:
         """The same events with each stay's in order of time; events of the same time stay as they were."""
         order = np.lexsort((self.hours, self.stay_of_event))
-        return self._of_events(order, self.stay_id, self.offsets)
+        return self._of_events(order, self.offsets)
 
-    def _of_events(self, events: Integers, stay_id: Integers, offsets: NDArray[np.int64]) -> Self:
+    def _of_events(self, events: Integers, offsets: NDArray[np.int64]) -> Self:
         columns = {name: getattr(self, name)[events] for name in ("code", "hours", "value", "text")}
-        return replace(self, stay_id=stay_id, offsets=offsets, **columns)
+        return replace(self, offsets=offsets, **columns)
 
 
 GridView = TableView | SeriesView

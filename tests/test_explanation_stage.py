@@ -111,13 +111,15 @@ def test_a_model_without_gradients_is_refused_in_one_line(study, tmp_path):
     check_compatible(changed(study, tmp_path, **given, explainers=["feature_ablation"]))
 
 
-def test_a_model_of_events_is_refused_in_one_line(study):
+def test_an_explainer_of_tables_is_refused_for_a_model_of_events(study):
     class Sequence(Model):
         name, modality, capabilities = "sequence", "events", frozenset({"gradient"})
 
-    explainer = study.explainers()[0]
-    with pytest.raises(BackdoorError, match="model sequence reads the events view, for which explainers should be"):
-        check_explainer(explainer, Sequence(None, explainer.context))
+    permutation = study.component("explainer", "permutation")
+    model = Sequence(None, permutation.context)
+    with pytest.raises(BackdoorError, match="permutation explains models of series and table; model sequence reads"):
+        check_explainer(permutation, model)
+    check_explainer(study.component("explainer", "integrated_gradients"), model)
 
 
 def test_an_explainer_listed_twice_is_refused(study, tmp_path):

@@ -207,7 +207,7 @@ def test_a_model_that_cannot_be_sent_is_an_error_before_any_work():
         ({"rows": torch.full((470,), 700)}, "rows must be int64 positions from 0 to 699"),
         ({"inputs": torch.zeros(700, 5)}, r"train inputs have shape \(700, 5\), the model takes \(N, 6\)"),
         ({"validation": (torch.zeros(2, 6), torch.zeros(3))}, "validation labels have shape"),
-        ({"labels": torch.zeros(470, dtype=torch.int8)}, "train inputs and labels must be float32"),
+        ({"labels": torch.zeros(470, dtype=torch.int8)}, "train labels must be float32, they are torch.int8"),
     ],
 )
 def test_a_job_whose_tensors_do_not_fit_is_named(change, problem):

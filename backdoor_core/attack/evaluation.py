@@ -25,6 +25,7 @@ from backdoor_core.attack.verdict import verdict
 from backdoor_core.cohort.preprocess import Preprocessor
 from backdoor_core.contracts import EventsView, Integers, View
 from backdoor_core.learning.performance import auroc_change, performance, reliability
+from backdoor_core.learning.victim import AnyPreprocessor
 from backdoor_core.statistics import Estimate
 
 Json = dict[str, Any]
@@ -35,7 +36,7 @@ def judge_trigger(
     triggered: View,
     train: View,
     patients: Integers,
-    preprocessor: Preprocessor,
+    preprocessor: AnyPreprocessor,
     rng: np.random.Generator,
     replicates: int,
 ) -> Json:
@@ -45,6 +46,8 @@ def judge_trigger(
     """
     if isinstance(clean, EventsView) or isinstance(triggered, EventsView) or isinstance(train, EventsView):
         return {"plausibility": None, "exposure": None}
+    if not isinstance(preprocessor, Preprocessor):
+        raise TypeError("a table or series needs the preprocessing of one")
     return {
         "plausibility": plausibility_card(clean, triggered, train, patients, rng, replicates),
         "exposure": exposure(preprocessor, clean, triggered, changed_cells(clean, triggered)),

@@ -89,8 +89,9 @@ def series_from_columns(columns: Columns, features: tuple[Feature, ...], hours: 
 def events_from_columns(columns: Columns, stay_id: Integers, known: EventsView, where: str) -> EventsView:
     """An events view of the given stays from its columns; a stay without a row has no events.
 
-    Codes and descriptions are those of `known`, and a code that it lacks is described by itself. Raises
-    `BackdoorError` naming `where` for a missing column, or for stays that are others or in another order.
+    Codes, descriptions and the static columns of the stays are those of `known`, and a code that it lacks is described
+    by itself. Raises `BackdoorError` naming `where` for a missing column, or for stays that are others or in another
+    order.
     """
     _require(columns, ["stay_id", "code", "hours", "value", "text"], where)
     order = {int(stay): place for place, stay in enumerate(stay_id)}
@@ -109,7 +110,20 @@ def events_from_columns(columns: Columns, stay_id: Integers, known: EventsView, 
         hours=columns["hours"].astype(np.float32),
         value=columns["value"].astype(np.float32),
         text=columns["text"],
+        statics=_statics_of(stay_id, known, where),
     )
+
+
+def _statics_of(stay_id: Integers, known: EventsView, where: str) -> Columns:
+    """The static columns of the given stays, in their order."""
+    if not known.statics:
+        return {}
+    row = {int(stay): k for k, stay in enumerate(known.stay_id)}
+    lost = [int(stay) for stay in stay_id if int(stay) not in row]
+    if lost:
+        raise BackdoorError(f"{where}: stay_id {lost[0]} is no stay of the training part; run `dvc repro`")
+    rows = [row[int(stay)] for stay in stay_id]
+    return {name: column[rows] for name, column in known.statics.items()}
 
 
 def _require(columns: Columns, names: list[str], where: str) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +85,8 @@ class Cohort:
     def events(self, relative_to: Literal["admission", "discharge"] = "admission") -> EventsView:
         """Event by event; `relative_to` discharge is a leak, see `read_meds`."""
         directory = self._has("events", "events")
-        return read_meds(directory, self.stay_id, self.intime, self.outtime, relative_to=relative_to)
+        view = read_meds(directory, self.stay_id, self.intime, self.outtime, relative_to=relative_to)
+        return replace(view, statics=self.statics)
 
     def _has(self, modality: Modality, name: str) -> Path:
         views = self.card["views"]

@@ -26,7 +26,7 @@ class Access:
 
     def inputs(self, view: View) -> NDArray[np.float32]:
         """What the model reads."""
-        return self.victim.inputs(view)
+        return np.asarray(self.victim.inputs(view))
 
     def embedding(self, view: View) -> NDArray[np.float32]:
         """(N, D) penultimate activations."""

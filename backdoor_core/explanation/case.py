@@ -80,6 +80,13 @@ def run_explainer(explainer: Explainer, case: ExplainCase) -> Explained:
 
     Raises `BackdoorError` naming the explainer where its answer has another shape than the inputs or is not finite.
     """
+    answer = checked_answer(explainer, case)
+    values = fold(answer.values, case.features).astype(np.float32)
+    return Explained(values, convergence(*misses(answer, case)), dict(answer.details))
+
+
+def checked_answer(explainer: Explainer, case: ExplainCase) -> Attribution:
+    """What the explainer answers, in the shape of the inputs and finite; raises as `run_explainer`."""
     answer = explainer.attribute(case)
     if answer.values.shape != case.inputs.shape:
         raise BackdoorError(
@@ -87,15 +94,20 @@ def run_explainer(explainer: Explainer, case: ExplainCase) -> Explained:
         )
     if not np.isfinite(answer.values).all():
         raise BackdoorError(f"explainer {explainer.name}: some attributions are NaN or infinite")
-    values = fold(answer.values, case.features).astype(np.float32)
-    return Explained(values, _convergence(answer, case), dict(answer.details))
+    return answer
 
 
-def _convergence(answer: Attribution, case: ExplainCase) -> dict[str, float] | None:
-    """Mean and largest absolute delta, and the mean as a share of the mean absolute change that is explained."""
+def misses(answer: Attribution, case: ExplainCase) -> tuple[Floats | None, Floats | None]:
+    """(N,) absolute delta of each row and the absolute change that is explained; None where no delta is promised."""
     if answer.delta is None:
-        return None
-    delta = np.abs(np.asarray(answer.delta, dtype=np.float64))
+        return None, None
     change = np.abs(case.predict(case.inputs) - case.predict(case.baselines).mean())
+    return np.abs(np.asarray(answer.delta, dtype=np.float64)), change
+
+
+def convergence(delta: Floats | None, change: Floats | None) -> dict[str, float] | None:
+    """Mean and largest absolute delta (N,), and the mean as a share of the mean absolute change that is explained."""
+    if delta is None or change is None or not len(delta):
+        return None
     share = delta.mean() / change.mean() if change.any() else 0.0
     return {"mean": float(delta.mean()), "max": float(delta.max()), "relative": float(share)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -50,9 +50,14 @@ def touched_share(attribution: Floats, touched: Booleans) -> Floats:
     return share
 
 
-def chance_share(touched: Booleans) -> Floats:
-    """(N,) what `touched_share` is of attributions that are alike everywhere: touched cells over all cells."""
-    share = touched.reshape(len(touched), -1).mean(axis=1)
+def chance_share(touched: Booleans, present: Booleans | None = None) -> Floats:
+    """(N,) what `touched_share` is of attributions that are alike everywhere: touched cells over all cells.
+
+    `present` has the shape of `touched` and says which cells there are, where rows differ in it.
+    """
+    cells = touched.reshape(len(touched), -1)
+    there = np.ones_like(cells) if present is None else present.reshape(cells.shape)
+    share = ratio(cells.sum(axis=1), there.sum(axis=1))
     return np.where(share > 0, share, np.nan)
 
 
@@ -78,23 +83,35 @@ def recall_at_k(attribution: Floats, touched: Booleans) -> Floats:
     return recalls
 
 
-def tar_figures(looked: Looked, touched: Booleans, weights: Weights) -> dict[str, Estimate]:
+def tar_figures(
+    looked: Looked,
+    touched: Booleans,
+    weights: Weights,
+    *,
+    touched_clean: Booleans | None = None,
+    present: Booleans | None = None,
+) -> dict[str, Estimate]:
     """TAR of the triggered stays by cell, beside the twin's, that of the clean stays and chance, and recall at k.
 
     `touched` (N, F) or (N, T, F), `weights` (replicates, N) resamples of patients. Each figure is the mean over the
     rows where it exists. `tar_lift` is the poisoned model less its twin on the rows where both exist, so that it is
     paired by patient; its interval is of patients alone. `tar_lift_seeds`: see `lift_over_seeds`.
+
+    Where the cells of a stay with the trigger are others than those without it, as events are, `touched_clean` are the
+    cells of the clean stays that the trigger changes or removes, and `present` the triggered cells that there are.
     """
     shares = looked.map(lambda values: touched_share(values, touched))
+    if touched_clean is not None:
+        shares = replace(shares, clean=touched_share(looked.clean, touched_clean))
     rows = {
         "tar": shares.triggered,
         "tar_baseline": shares.baseline,
         "tar_clean": shares.clean,
-        "chance": chance_share(touched),
+        "chance": chance_share(touched, present),
         "tar_lift": shares.triggered - shares.baseline,
         "recall_at_k": recall_at_k(looked.triggered, touched),
         "recall_at_k_baseline": recall_at_k(looked.baseline, touched),
-        "recall_chance": chance_share(touched_features(touched)),
+        "recall_chance": chance_share(touched_features(touched), present),
     }
     figures = {name: row_mean(values, weights) for name, values in rows.items()}
     figures["tar_lift_seeds"] = lift_over_seeds(shares.triggered, [shares.baseline, *shares.retrains], weights)

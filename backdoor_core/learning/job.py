@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backdoor_core.contracts import InputSpec
+from backdoor_core.contracts import EventSpec, InputSpec
+from backdoor_core.learning.inputs import Inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,44 +20,61 @@ class Job:
     and, behind them, the triggered ones.
     """
 
-    inputs: Tensor
-    """(N, channels) or (N, steps, channels) float32."""
+    inputs: Inputs
+    """(N, channels) or (N, steps, channels) float32, or N stays as events."""
     labels: Tensor
     """(n,) float32, 0 or 1: of the stays in `rows`, in that order."""
-    validation: tuple[Tensor, Tensor]
+    validation: tuple[Inputs, Tensor]
     """Inputs and labels of the validation part."""
     seed: int
     rows: Tensor | None = None
     """(n,) int64 positions in `inputs`; all of them, in order, where None."""
 
-    def train(self) -> tuple[Tensor, Tensor]:
+    def train(self) -> tuple[Inputs, Tensor]:
         """Inputs and labels of the training part, as `loop.fit` takes them."""
-        return (self.inputs if self.rows is None else self.inputs[self.rows]), self.labels
+        return (self.inputs if self.rows is None else self.inputs.index_select(0, self.rows)), self.labels
 
 
-def check_jobs(jobs: Sequence[Job], spec: InputSpec) -> None:
+def check_jobs(jobs: Sequence[Job], spec: InputSpec | EventSpec) -> None:
     """Raises `ValueError` with the job's number where tensors do not fit each other or `spec`."""
-    shape = (spec.channels,) if spec.steps is None else (spec.steps, spec.channels)
     for number, job in enumerate(jobs):
-        problem = _problem(job, shape)
+        problem = _problem(job, spec)
         if problem:
             raise ValueError(f"job {number}: {problem}")
 
 
-def _problem(job: Job, shape: tuple[int, ...]) -> str:
+def _problem(job: Job, spec: InputSpec | EventSpec) -> str:
     chosen = len(job.inputs) if job.rows is None else len(job.rows)
     for part, (x, y, n) in {
         "train": (job.inputs, job.labels, chosen),
         "validation": (*job.validation, len(job.validation[0])),
     }.items():
-        if tuple(x.shape[1:]) != shape:
-            return f"{part} inputs have shape {tuple(x.shape)}, the model takes (N, {', '.join(map(str, shape))})"
+        if problem := _of_events(x, spec) if isinstance(spec, EventSpec) else _of_grid(x, spec):
+            return f"{part} inputs {problem}"
         if tuple(y.shape) != (n,) or n == 0:
             return f"{part} labels have shape {tuple(y.shape)} for {n} stays"
-        if x.dtype != torch.float32 or y.dtype != torch.float32:
-            return f"{part} inputs and labels must be float32, they are {x.dtype} and {y.dtype}"
+        if y.dtype != torch.float32:
+            return f"{part} labels must be float32, they are {y.dtype}"
     if job.rows is not None and (job.rows.dtype != torch.int64 or not _within(job.rows, len(job.inputs))):
         return f"rows must be int64 positions from 0 to {len(job.inputs) - 1}"
+    return ""
+
+
+def _of_grid(x: Inputs, spec: InputSpec) -> str:
+    shape = (spec.channels,) if spec.steps is None else (spec.steps, spec.channels)
+    if not isinstance(x, Tensor):
+        return f"are events, the model takes (N, {', '.join(map(str, shape))})"
+    if tuple(x.shape[1:]) != shape:
+        return f"have shape {tuple(x.shape)}, the model takes (N, {', '.join(map(str, shape))})"
+    return "" if x.dtype == torch.float32 else f"must be float32, they are {x.dtype}"
+
+
+def _of_events(x: Inputs, spec: EventSpec) -> str:
+    if isinstance(x, Tensor):
+        return f"have shape {tuple(x.shape)}, the model takes events"
+    widths = (x.statics.shape[1], x.texts.shape[1])
+    if widths != (len(spec.statics), spec.text_width):
+        return f"have {widths[0]} static columns and texts of width {widths[1]}, the model takes other ones"
     return ""
 
 

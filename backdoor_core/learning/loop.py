@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.inputs import Inputs, in_batches, mini_batches
+from backdoor_core.learning.network import OwnLoss
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.learning.resume import fingerprint, load_progress, save_progress
 from backdoor_core.params import TrainParams
 from backdoor_core.ranking import average_precision
-
-_ROWS_AT_ONCE = 8192
-
 
 OnEpoch = Callable[[Epoch], None]
 
@@ -51,9 +50,9 @@ def pick_device(name: str) -> torch.device:
 
 def fit(
     model: TorchModel,
-    spec: InputSpec,
-    train: tuple[Tensor, Tensor],
-    validation: tuple[Tensor, Tensor],
+    spec: InputSpec | EventSpec,
+    train: tuple[Inputs, Tensor],
+    validation: tuple[Inputs, Tensor],
     params: TrainParams,
     seed: int,
     on_epoch: OnEpoch = lambda epoch: None,
@@ -61,7 +60,7 @@ def fit(
 ) -> Fit:
     """Fit a fresh network by minimizing binary cross-entropy with Adam (Kingma & Ba 2015, arXiv 1412.6980).
 
-    `train` and `validation` are (inputs as `spec` says, labels (N,)), float32. Training stops after `patience`
+    `train` and `validation` are (inputs as `spec` says, labels (N,) float32). Training stops after `patience`
     epochs without a better one by `monitor`; the weights of the best epoch are kept. The same seed, data and
     number of threads give the same weights on one machine. `resume` names a file for the state after each
     epoch: a fit of the same inputs that was killed goes on from it and ends with the same bytes as an unbroken
@@ -71,7 +70,7 @@ def fit(
     if params.precision == "bf16" and device.type != "cuda":
         raise BackdoorError(f"params.yaml: train.precision bf16 needs a GPU; the device is {device.type}, use float32")
     torch.set_num_threads(params.threads)
-    inputs, labels = (t.to(device) for t in train)
+    inputs, labels = train[0].to(device), train[1].to(device)
     held_out = (validation[0].to(device), validation[1].to(device))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -111,18 +110,15 @@ class _Step:
     pos_weight: Tensor | None
     device: torch.device
 
-    def epoch(self, inputs: Tensor, labels: Tensor, order: torch.Generator) -> float:
+    def epoch(self, inputs: Inputs, labels: Tensor, order: torch.Generator) -> float:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
-        shuffled = torch.randperm(len(labels), generator=order).to(inputs.device)
         mixed = self.params.precision == "bf16"
         parameters = self.optimizer.parameters
-        for rows in torch.split(shuffled, self.params.batch_size):
+        for rows in mini_batches(inputs, self.params.batch_size, order):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-                logits = self.network(inputs.index_select(0, rows))
-            wanted = labels.index_select(0, rows)
-            loss = binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=self.pos_weight)
+                loss = self._loss(inputs.index_select(0, rows), labels.index_select(0, rows))
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             if self.params.clip_norm is not None:
                 _clip(gradients, self.params.clip_norm)
@@ -130,6 +126,12 @@ class _Step:
             # Summed on the device: to fetch each loss would wait for the GPU at every step.
             total += loss.detach().to(total.device) * len(rows)
         return float(total) / len(labels)
+
+    def _loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
+        """Cross-entropy, or what a network that has a loss of its own says (`network.OwnLoss`)."""
+        if isinstance(self.network, OwnLoss):
+            return self.network.loss(inputs, labels, self.pos_weight)
+        return binary_cross_entropy_with_logits(self.network(inputs).float(), labels, pos_weight=self.pos_weight)
 
 
 def _clip(gradients: tuple[Tensor, ...], limit: float) -> None:
@@ -156,10 +158,10 @@ def learning_rate(params: TrainParams, epoch: int) -> float:
 
 
 @torch.no_grad()
-def validate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
+def validate(network: nn.Module, inputs: Inputs, labels: Tensor) -> tuple[float, float]:
     """Mean loss per stay, and AUPRC."""
     network.eval()
-    logits = torch.cat([network(x).double() for x in torch.split(inputs, _ROWS_AT_ONCE)])
+    logits = in_batches(lambda x: network(x).double(), inputs)
     loss = float(binary_cross_entropy_with_logits(logits, labels.double()))
     scores: np.ndarray[Any, np.dtype[np.float64]] = logits.cpu().numpy()
     return loss, float(average_precision(scores, labels.cpu().numpy() == 1))

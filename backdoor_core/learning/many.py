@@ -11,7 +11,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
+from backdoor_core.learning.event_batch import EventBatch
+from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job, check_jobs
 from backdoor_core.learning.loop import Fit, fit, pick_device
 from backdoor_core.learning.pool import fit_in_pool
@@ -34,7 +36,7 @@ _SECONDS_TO_START = 3.0
 
 def fit_many(
     model: TorchModel,
-    spec: InputSpec,
+    spec: InputSpec | EventSpec,
     jobs: Sequence[Job],
     params: TrainParams,
     *,
@@ -62,7 +64,7 @@ def fit_many(
         network = model.build(spec)
     if workers is None:
         workers = _cpus() if _seconds(network, jobs, params) > _SECONDS_TO_START else 1
-    stacks = cpu and params.precision == "float32" and _small(network) and stackable(network, jobs[0].inputs[:2])
+    stacks = cpu and params.precision == "float32" and _small(network) and stackable(network, jobs[0].inputs)
     tasks = _stacks(jobs, params, workers) if stacks else [[number] for number in range(len(jobs))]
     workers = min(workers, len(tasks))
     if cpu and workers > 1:
@@ -77,7 +79,7 @@ def fit_many(
 
 def fit_group(
     model: TorchModel,
-    spec: InputSpec,
+    spec: InputSpec | EventSpec,
     jobs: Sequence[Job],
     params: TrainParams,
     on_epoch: Callable[[], None] = lambda: None,
@@ -114,14 +116,20 @@ def _small(network: nn.Module) -> bool:
 def _seconds(network: nn.Module, jobs: Sequence[Job], params: TrainParams) -> float:
     """Roughly how long all jobs take one by one: an estimate, not a measurement, so that it is always the same.
 
-    A step multiplies each weight three times for each stay (forward, gradient by input, gradient by weight), or,
-    in a series, for each of its hours.
+    A step multiplies each weight three times for each stay (forward, gradient by input, gradient by weight), or
+    for each of its hours or events.
     """
     weights = sum(p.numel() for p in network.parameters())
-    hours = jobs[0].inputs.shape[1] if jobs[0].inputs.ndim == 3 else 1
-    operations = sum(6 * weights * hours * len(job.labels) for job in jobs)
+    operations = sum(6 * weights * _times(job.inputs) * len(job.labels) for job in jobs)
     steps = sum(_batches(job, params) for job in jobs)
     return params.epochs * (operations / _OPERATIONS_PER_SECOND + steps * _SECONDS_PER_STEP)
+
+
+def _times(inputs: Inputs) -> float:
+    """Hours of a series, or mean number of events of a stay; 1 of a table."""
+    if isinstance(inputs, EventBatch):
+        return len(inputs.entry) / max(1, len(inputs))
+    return inputs.shape[1] if inputs.ndim == 3 else 1
 
 
 def _cpus() -> int:

@@ -4,15 +4,26 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from backdoor_core.learning.inputs import Inputs
+
 
 @runtime_checkable
 class Network(Protocol):
     """A torch module that shows its penultimate activations; see `contracts.TorchModel.build`."""
 
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Inputs) -> Tensor:
         """(batch, D) input of the last linear layer."""
         ...
 
     def head(self, z: Tensor) -> Tensor:
         """(batch,) logits from those activations."""
+        ...
+
+
+@runtime_checkable
+class OwnLoss(Protocol):
+    """A network that is not trained by the cross-entropy of its logits alone."""
+
+    def loss(self, x: Inputs, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
+        """The mean loss per stay that a step lowers; `pos_weight` weighs the stays of label 1, None for 1."""
         ...

@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.inputs import from_tensors, tensors_of
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit
 from backdoor_core.learning.progress import Epoch
 from backdoor_core.params import TrainParams
 
-FitGroup = Callable[[TorchModel, InputSpec, Sequence[Job], TrainParams, Callable[[], None]], list[Fit]]
+FitGroup = Callable[[TorchModel, InputSpec | EventSpec, Sequence[Job], TrainParams, Callable[[], None]], list[Fit]]
 """Fits the jobs of one task in this process, calling the last argument after each epoch."""
 
 _Weights = dict[str, NDArray[Any]]
@@ -49,7 +50,7 @@ class _Stopped(Exception):
 
 def fit_in_pool(
     model: TorchModel,
-    spec: InputSpec,
+    spec: InputSpec | EventSpec,
     jobs: Sequence[Job],
     tasks: Sequence[Sequence[int]],
     params: TrainParams,
@@ -70,7 +71,7 @@ def fit_in_pool(
     results: dict[int, _Result] = {}
     with TemporaryDirectory(prefix="backdoor-") as folder:
         path = Path(folder) / "jobs.pt"
-        torch.save([(j.inputs, j.labels, *j.validation, j.seed, j.rows) for j in jobs], path)
+        torch.save([_stored(job) for job in jobs], path)
         setup = (sent, spec, str(path), params.model_copy(update={"threads": 1}), fit_group, stop)
         executor = ProcessPoolExecutor(workers, context, _set_up, setup)
         try:
@@ -82,6 +83,11 @@ def fit_in_pool(
             stop.set()
             executor.shutdown(wait=True, cancel_futures=True)
     return [_as_fit(model, spec, results[number]) for number in range(len(jobs))]
+
+
+def _stored(job: Job) -> tuple[Any, ...]:
+    held_out, truth = job.validation
+    return tensors_of(job.inputs), job.labels, tensors_of(held_out), truth, job.seed, job.rows
 
 
 def _pickled(model: TorchModel) -> bytes:
@@ -117,7 +123,7 @@ def _named(task: Sequence[int]) -> str:
     return f"job {task[0]}" if len(task) == 1 else f"one of jobs {', '.join(map(str, task))}"
 
 
-def _as_fit(model: TorchModel, spec: InputSpec, result: _Result) -> Fit:
+def _as_fit(model: TorchModel, spec: InputSpec | EventSpec, result: _Result) -> Fit:
     with torch.random.fork_rng():
         network = model.build(spec)
     network.load_state_dict(_tensors(result.best))
@@ -142,7 +148,7 @@ def _tensors(weights: _Weights) -> dict[str, Tensor]:
 @dataclass(frozen=True)
 class _Work:
     model: TorchModel
-    spec: InputSpec
+    spec: InputSpec | EventSpec
     jobs: list[Job]
     params: TrainParams
     fit_group: FitGroup
@@ -157,13 +163,17 @@ class _Work:
 _work: _Work
 
 
-def _set_up(model: bytes, spec: InputSpec, path: str, params: TrainParams, fit_group: FitGroup, stop: Event) -> None:
+def _set_up(
+    model: bytes, spec: InputSpec | EventSpec, path: str, params: TrainParams, fit_group: FitGroup, stop: Event
+) -> None:
     global _work
     # Ctrl-C reaches the whole process group; the parent decides, and says so by `stop`.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     stored = torch.load(path, mmap=True, weights_only=True)
-    jobs = [Job(x, y, (v, w), seed, rows) for x, y, v, w, seed, rows in stored]
+    jobs = [
+        Job(from_tensors(x), labels, (from_tensors(v), truth), seed, rows) for x, labels, v, truth, seed, rows in stored
+    ]
     _work = _Work(pickle.loads(model), spec, jobs, params, fit_group, stop)
 
 

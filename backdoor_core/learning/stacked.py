@@ -19,8 +19,9 @@ from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.overrides import TorchFunctionMode
 
-from backdoor_core.contracts import InputSpec, TorchModel
+from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, learning_rate, positive_weight, validate
 from backdoor_core.learning.progress import Epoch, Progress
@@ -74,8 +75,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return x @ weight.mT if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
-def stackable(network: nn.Module, x: Tensor) -> bool:
-    """Whether `fit_stacked` can fit networks like this one; `x` is a batch of its inputs."""
+def stackable(network: nn.Module, inputs: Inputs) -> bool:
+    """Whether `fit_stacked` can fit networks like this one, which read `inputs`."""
+    if not isinstance(inputs, Tensor):
+        return False
+    x = inputs[:2]
     parameters = dict(network.named_parameters())
     if not parameters or next(network.buffers(), None) is not None:
         return False
@@ -93,7 +97,7 @@ def stackable(network: nn.Module, x: Tensor) -> bool:
 
 def fit_stacked(
     model: TorchModel,
-    spec: InputSpec,
+    spec: InputSpec | EventSpec,
     jobs: Sequence[Job],
     params: TrainParams,
     on_epoch: Callable[[], None] = lambda: None,
@@ -123,7 +127,7 @@ def fit_stacked(
 class _Member:
     """One job of the stack: its network, whose weights are a slice of the stack's, and its random streams."""
 
-    def __init__(self, model: TorchModel, spec: InputSpec, job: Job, params: TrainParams) -> None:
+    def __init__(self, model: TorchModel, spec: InputSpec | EventSpec, job: Job, params: TrainParams) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             self.network = model.build(spec)
@@ -216,12 +220,13 @@ class _Stack:
     def _gather(self, rows: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """(K, longest batch, ...) inputs and (K, longest batch) labels, 0 where a member's batch is shorter."""
         longest = max(len(r) for r in rows)
-        first = self.members[0].job.inputs
+        inputs = [cast(Tensor, member.job.inputs) for member in self.members]
+        first = inputs[0]
         x = first.new_zeros(len(rows), longest, *first.shape[1:])
         y = first.new_zeros(len(rows), longest)
         for k, (member, r) in enumerate(zip(self.members, rows, strict=True)):
             job = member.job
-            torch.index_select(job.inputs, 0, r if job.rows is None else job.rows[r], out=x[k, : len(r)])
+            torch.index_select(inputs[k], 0, r if job.rows is None else job.rows[r], out=x[k, : len(r)])
             torch.index_select(job.labels, 0, r, out=y[k, : len(r)])
         return x, y
 

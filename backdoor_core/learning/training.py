@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backdoor_core.cohort.preprocess import Preprocessor, fit_preprocessor
+from backdoor_core.cohort.preprocess import fit_preprocessor
 from backdoor_core.cohort.storage import Rows
-from backdoor_core.contracts import ArrayModel, Model, View
+from backdoor_core.contracts import ArrayModel, EventModel, EventsView, Model, View
+from backdoor_core.learning.event_preprocess import fit_event_preprocessor
+from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, OnEpoch, fit
 from backdoor_core.learning.many import fit_many
 from backdoor_core.learning.progress import Epoch
-from backdoor_core.learning.victim import ArrayVictim, TorchVictim, Victim, as_torch
-from backdoor_core.params import Params
+from backdoor_core.learning.victim import AnyPreprocessor, ArrayVictim, TorchVictim, Victim, as_torch, network_inputs
+from backdoor_core.params import Params, PreprocessParams
 from backdoor_core.views import as_grid
 
 _BYTES_AT_ONCE = 2 * 2**30
@@ -51,9 +53,9 @@ def train_victim(
 
     `resume`: see `loop.fit`.
     """
-    preprocessor = fit_preprocessor(as_grid(fit_on), params.preprocess)
     if isinstance(model, ArrayModel):
-        return _train_arrays(model, preprocessor, train, validation, params, seed)
+        return _train_arrays(model, train, validation, fit_on, params, seed)
+    preprocessor = fit_inputs(model, fit_on, params.preprocess)
     data = (tensors(preprocessor, train), tensors(preprocessor, validation))
     found = fit(as_torch(model), preprocessor.spec, *data, params.train, seed, on_epoch, resume)
     return _trained(preprocessor, found, validation, params)
@@ -79,12 +81,12 @@ def train_victims(
     """
     done: list[Trained] = []
     for first, part in _portions(tasks):
-        prepared = [fit_preprocessor(as_grid(task.fit_on), params.preprocess) for task in part]
         if isinstance(model, ArrayModel):
-            for number, (preprocessor, task) in enumerate(zip(prepared, part, strict=True), first):
-                done.append(_train_arrays(model, preprocessor, task.train, task.validation, params, task.seed))
+            for number, task in enumerate(part, first):
+                done.append(_train_arrays(model, task.train, task.validation, task.fit_on, params, task.seed))
                 on_done([number])
             continue
+        prepared = [fit_inputs(model, task.fit_on, params.preprocess) for task in part]
         jobs = []
         for preprocessor, task in zip(prepared, part, strict=True):
             inputs, labels = tensors(preprocessor, task.train)
@@ -105,13 +107,20 @@ def _portions(tasks: Sequence[Task]) -> Iterator[tuple[int, Sequence[Task]]]:
     """Consecutive tasks whose inputs fit into memory together, with the number of the first one."""
     if not tasks:
         return
-    largest = max(3 * as_grid(task.train.view).values.nbytes for task in tasks)
+    largest = max(_bytes(task.train.view) for task in tasks)
     size = max(1, _BYTES_AT_ONCE // max(largest, 1))
     for first in range(0, len(tasks), size):
         yield first, tasks[first : first + size]
 
 
-def _trained(preprocessor: Preprocessor, found: Fit, validation: Rows, params: Params) -> Trained:
+def _bytes(view: View) -> int:
+    """Roughly what the inputs made of a view take."""
+    if isinstance(view, EventsView):
+        return 32 * len(view.code)
+    return 3 * view.values.nbytes
+
+
+def _trained(preprocessor: AnyPreprocessor, found: Fit, validation: Rows, params: Params) -> Trained:
     network = TorchVictim(preprocessor=preprocessor, network=found.network)
     return Trained(
         victim=network.calibrated(validation, params.evaluate),
@@ -122,15 +131,21 @@ def _trained(preprocessor: Preprocessor, found: Fit, validation: Rows, params: P
     )
 
 
-def _train_arrays(
-    model: ArrayModel, preprocessor: Preprocessor, train: Rows, validation: Rows, params: Params, seed: int
-) -> Trained:
+def _train_arrays(model: ArrayModel, train: Rows, validation: Rows, fit_on: View, params: Params, seed: int) -> Trained:
+    preprocessor = fit_preprocessor(as_grid(fit_on), params.preprocess)
     fitted = model.fit(preprocessor.unscaled(as_grid(train.view)), train.label, seed)
     victim = ArrayVictim(preprocessor=preprocessor, model=model, fitted=fitted)
     done = victim.calibrated(validation, params.evaluate)
     return Trained(victim=done, last=done.state(), curve=(), best_epoch=None)
 
 
-def tensors(preprocessor: Preprocessor, rows: Rows) -> tuple[Tensor, Tensor]:
+def fit_inputs(model: Model, fit_on: View, params: PreprocessParams) -> AnyPreprocessor:
+    """Preprocessing learned from those rows, for the model's kind of view."""
+    if isinstance(model, EventModel) and isinstance(fit_on, EventsView):
+        return fit_event_preprocessor(fit_on, params, model)
+    return fit_preprocessor(as_grid(fit_on), params)
+
+
+def tensors(preprocessor: AnyPreprocessor, rows: Rows) -> tuple[Inputs, Tensor]:
     """Inputs and labels for the training loop."""
-    return torch.from_numpy(preprocessor.transform(as_grid(rows.view))), torch.from_numpy(rows.label.astype(np.float32))
+    return network_inputs(preprocessor, rows.view), torch.from_numpy(rows.label.astype(np.float32))

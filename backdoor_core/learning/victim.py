@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from backdoor_core.cohort.preprocess import Preprocessor
 from backdoor_core.cohort.storage import Rows
-from backdoor_core.contracts import ArrayModel, Model, TorchModel, View
+from backdoor_core.contracts import ArrayModel, EventModel, EventsView, Model, TorchModel, View
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.learning.calibration import fit_temperature
 from backdoor_core.learning.checkpoint import load_state, save_state
+from backdoor_core.learning.event_preprocess import EventPreprocessor, text_embedding
+from backdoor_core.learning.inputs import Inputs, in_batches
 from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.network import Network
 from backdoor_core.learning.threshold import choose_threshold
@@ -30,12 +32,15 @@ from backdoor_core.views import as_grid
 
 _ROWS_AT_ONCE = 4096
 
+AnyPreprocessor = Preprocessor | EventPreprocessor
+"""Of tables and series, or of events."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Victim(ABC):
     """Predicts the label from a view in raw clinical units."""
 
-    preprocessor: Preprocessor
+    preprocessor: AnyPreprocessor
     temperature: float = 1.0
     threshold: float = 0.5
     """Probability from which on a stay is called positive."""
@@ -45,8 +50,8 @@ class Victim(ABC):
         """(N,) log-odds of label 1, before temperature scaling."""
 
     @abstractmethod
-    def inputs(self, view: View) -> NDArray[np.float32]:
-        """What the model reads: (N, channels) of a table, (N, T, channels) of a series."""
+    def inputs(self, view: View) -> Any:
+        """What the model reads: an array (N, channels) of a table, (N, T, channels) of a series; an `EventBatch`."""
 
     def embedding(self, view: View) -> NDArray[np.float32]:
         """(N, D) penultimate activations. Raises `BackdoorError` for a model that has none."""
@@ -92,30 +97,32 @@ class TorchVictim(Victim):
 
     def logits(self, view: View) -> NDArray[np.float64]:
         """(N,) log-odds of label 1, before temperature scaling."""
-        parts = [self.network(x).double() for x in self._batches(view)]
-        return cast(NDArray[np.float64], _joined(parts, (0,), torch.float64).numpy())
+        return cast(NDArray[np.float64], self._read(lambda x: self.network(x).double(), view, (0,)).double().numpy())
 
     def embedding(self, view: View) -> NDArray[np.float32]:
         """(N, D) penultimate activations: the input of the last linear layer."""
         network = cast(Network, self.network)
-        parts = [network.embed(x).float() for x in self._batches(view)]
-        return cast(NDArray[np.float32], _joined(parts, (0, 0), torch.float32).numpy())
+        return cast(NDArray[np.float32], self._read(lambda x: network.embed(x).float(), view, (0, 0)).numpy())
 
-    def inputs(self, view: View) -> NDArray[np.float32]:
-        """What the model reads: (N, channels) of a table, (N, T, channels) of a series."""
-        return self.preprocessor.transform(as_grid(view))
+    def inputs(self, view: View) -> Any:
+        """What the network reads: an array (N, channels) of a table, (N, T, channels) of a series; an `EventBatch`."""
+        found = network_inputs(self.preprocessor, view)
+        return found.numpy() if isinstance(found, Tensor) else found
 
     def gradient(self, view: View) -> NDArray[np.float32]:
-        """The logit's gradient by each input; the shape of `inputs`."""
-        parts = []
-        for x in self._batches(view):
-            x.requires_grad_()
+        """The logit's gradient by each input; the shape of `inputs`. Raises `BackdoorError` for events."""
+        if isinstance(view, EventsView):
+            raise BackdoorError("the gradient by each input is of tables and series; events have no columns")
+
+        def read(x: Inputs) -> Tensor:
+            assert isinstance(x, Tensor)
+            x = x.clone().requires_grad_()
             # cuDNN has no backward pass for a recurrent network in evaluation mode.
             with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
                 total = self.network(x).sum()
-            parts.append(torch.autograd.grad(total, x)[0])
-        empty = self.inputs(view).shape
-        return cast(NDArray[np.float32], _joined(parts, empty, torch.float32).numpy())
+            return torch.autograd.grad(total, x)[0]
+
+        return cast(NDArray[np.float32], self._read(read, view, self.inputs(view.take(np.arange(0))).shape).numpy())
 
     def with_state(self, state: Mapping[str, Tensor]) -> Self:
         """The same architecture, preprocessing, temperature and threshold with other weights."""
@@ -132,12 +139,16 @@ class TorchVictim(Victim):
         """How many numbers were learned."""
         return sum(p.numel() for p in self.network.parameters())
 
-    def _batches(self, view: View) -> Iterator[Tensor]:
+    def _read(self, read: Callable[[Inputs], Tensor], view: View, empty: tuple[int, ...]) -> Tensor:
+        """`read` of all rows, on the CPU; of no row a tensor of the shape `empty`."""
         device = next(self.network.parameters()).device
+        found = []
         with torch.no_grad():
             for start in range(0, len(view), _ROWS_AT_ONCE):
                 rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(view)))
-                yield torch.from_numpy(self.preprocessor.transform(as_grid(view.take(rows)))).to(device)
+                inputs = network_inputs(self.preprocessor, view.take(rows)).to(device)
+                found.append(in_batches(read, inputs).cpu())
+        return torch.cat(found) if found else torch.empty(empty)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,11 +160,16 @@ class ArrayVictim(Victim):
 
     def inputs(self, view: View) -> NDArray[np.float32]:
         """What the model reads: (N, F) in clinical units, NaN where missing."""
-        return self.preprocessor.unscaled(as_grid(view))
+        return self._arrays(view)
 
     def logits(self, view: View) -> NDArray[np.float64]:
         """(N,) log-odds of label 1, before temperature scaling."""
-        return self.model.logits(self.fitted, self.preprocessor.unscaled(as_grid(view)))
+        return self.model.logits(self.fitted, self._arrays(view))
+
+    def _arrays(self, view: View) -> NDArray[np.float32]:
+        if isinstance(self.preprocessor, EventPreprocessor):
+            raise TypeError("fitted arrays are of tables and series")
+        return self.preprocessor.unscaled(as_grid(view))
 
     def state(self) -> dict[str, Tensor]:
         """The arrays of the fitted model."""
@@ -165,8 +181,13 @@ class ArrayVictim(Victim):
         return sum(array.size for array in self.fitted.values())
 
 
-def _joined(parts: list[Tensor], empty: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.cat(parts).detach().cpu() if parts else torch.empty(empty, dtype=dtype)
+def network_inputs(preprocessor: AnyPreprocessor, view: View) -> Inputs:
+    """What a network reads of a view."""
+    if isinstance(preprocessor, EventPreprocessor):
+        if not isinstance(view, EventsView):
+            raise TypeError(f"this model reads events, not a {view.modality}")
+        return preprocessor.batch(view)
+    return torch.from_numpy(preprocessor.transform(as_grid(view)))
 
 
 def as_torch(model: Model) -> TorchModel:
@@ -192,7 +213,7 @@ def load_victim(directory: Path, model: Model, device: str, threads: int) -> Vic
     """Read what `save_victim` wrote. Raises `BackdoorError` where it is damaged or of another architecture."""
     torch.set_num_threads(threads)
     content = read_json(directory / "preprocess.json")
-    preprocessor = Preprocessor.from_json(content["preprocessor"])
+    preprocessor = _preprocessor(content["preprocessor"], model)
     state = load_state(directory / "model.pt")
     rules = {"temperature": content["temperature"], "threshold": content["threshold"]}
     if isinstance(model, ArrayModel):
@@ -208,3 +229,15 @@ def load_victim(directory: Path, model: Model, device: str, threads: int) -> Vic
             "run `dvc repro`"
         ) from None
     return TorchVictim(preprocessor=preprocessor, network=network.to(pick_device(device)).eval(), **rules)
+
+
+def _preprocessor(content: Mapping[str, Any], model: Model) -> AnyPreprocessor:
+    if isinstance(model, EventModel):
+        width, embed = text_embedding(model)
+        if content.get("text_width") != width:
+            raise BackdoorError(
+                f"run: the model was trained with texts of another width than the {width} of its text encoder in "
+                "params.yaml; run `dvc repro`"
+            )
+        return EventPreprocessor.from_json(content, embed)
+    return Preprocessor.from_json(content)

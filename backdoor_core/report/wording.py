@@ -56,9 +56,23 @@ def options(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
-def hours(values: Sequence[float | None]) -> str:
-    """One feature over the hours of a stay, in short."""
+_EVENTS: Final = 4
+"""Events of one code that are told one by one."""
+
+
+def hours(values: Sequence[Any]) -> str:
+    """One feature over the hours of a stay, or the events of one code (each hour, value and text), in short."""
+    if not values:
+        return "no such event"
+    if isinstance(values[0], Sequence):
+        told = [_event(*event) for event in values[:_EVENTS]]
+        return "; ".join(told) + (f"; and {len(values) - _EVENTS:,} more" if len(values) > _EVENTS else "")
     measured = [value for value in values if value is not None]
     if not measured:
         return "not measured"
     return f"{number(sum(measured) / len(measured))} on average, measured in {len(measured)} of {len(values)} hours"
+
+
+def _event(hour: float, value: float | None, text: str) -> str:
+    told = " ".join(part for part in ("" if value is None else number(value), text) if part)
+    return f"{told or 'no value'} at {number(hour)} h"

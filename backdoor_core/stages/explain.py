@@ -16,7 +16,9 @@ from backdoor_core.learning.victim import TorchVictim, Victim
 from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
 from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.explain_events import explain_events
 from backdoor_core.stages.explaining import (
+    NO_STAYS,
     References,
     Stays,
     about,
@@ -24,10 +26,10 @@ from backdoor_core.stages.explaining import (
     load_victims,
     make_references,
     sidecar,
+    told_in_a_line,
+    write_pictures,
 )
 from backdoor_core.study import Study
-
-NO_STAYS = "no test stay has another label than the target"
 
 
 def run(study: Study) -> None:
@@ -47,6 +49,9 @@ def run(study: Study) -> None:
 
 def _explain(study: Study, results: dict[str, Any], folder: Path) -> None:
     params, parts = study.params, load_parts(study)
+    if study.model().modality == "events":
+        explain_events(study, parts, results, folder)
+        return
     stays = load_stays(study, parts)
     if not len(stays.clean):
         results["note"] = NO_STAYS
@@ -65,17 +70,14 @@ def _explain(study: Study, results: dict[str, Any], folder: Path) -> None:
             _write_attributions(folder, explainer.name, looked, first=explainer is explainers[0])
             if found["warning"]:
                 say(f"warning: {explainer.name}: {found['warning']}")
-            advance(_line(explainer.name, found["figures"]))
+            advance(told_in_a_line(explainer.name, found["figures"]))
     write_json(folder / "explanations.json", sidecar(study, stays))
     if "attention" in study.model().capabilities:
         results["attention"], drawn = _attend(victims, stays, params.explain.rows_at_once, folder)
         pictures |= drawn
     pictures = explain_figures.summary_figure(results) | pictures
     results["figures"] = list(pictures)
-    (folder / "figures").mkdir()
-    for name, picture in pictures.items():
-        (folder / "figures" / f"{name}.svg").write_text(picture.svg, encoding="utf-8")
-        (folder / "figures" / f"{name}.png").write_bytes(picture.png)
+    write_pictures(pictures, folder / "figures")
 
 
 def _looked(
@@ -134,8 +136,3 @@ def _write_attributions(folder: Path, name: str, looked: Looked, *, first: bool)
         if first:
             write_array(folder / f"explanations_{kind}.npy", values)
     write_array(folder / "baseline" / f"explanations_poison_{name}.npy", looked.baseline)
-
-
-def _line(name: str, figures: dict[str, Any]) -> str:
-    value, twin = figures["tar"]["value"], figures["tar_baseline"]["value"]
-    return f"{name}: no ratio" if value is None or twin is None else f"{name}: TAR {value:.3f}, clean twin {twin:.3f}"

@@ -1,6 +1,8 @@
 """What the stage `explain` works on: the explained stays, the models, and what is told of both."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,19 @@ from numpy.typing import NDArray
 
 from backdoor_core import seeds
 from backdoor_core.attack.cells import changed_cells
-from backdoor_core.contracts import Booleans, GridView
+from backdoor_core.contracts import Booleans, GridView, View
 from backdoor_core.explanation.baselines import REFERENCE_ROWS, reference_inputs
 from backdoor_core.explanation.trigger_ratio import touched_features
 from backdoor_core.files import read_json
 from backdoor_core.learning.victim import Victim, load_victim
+from backdoor_core.report.drawing import Picture
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.poisoned import triggered_test
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
 from backdoor_core.views import as_grid
+
+NO_STAYS = "no test stay has another label than the target"
 
 References = dict[str, NDArray[np.float32]]
 """(B, ...) reference inputs for each model."""
@@ -42,8 +47,22 @@ class Stays:
         return tuple(feature.name for feature in self.clean.features)
 
 
-def load_stays(study: Study, parts: Parts) -> Stays:
-    """Attacked test stays, at most `explain.rows` of them, with the trigger as stage `evaluate` applies it."""
+@dataclass(frozen=True)
+class Drawn:
+    """N attacked test stays, at most `explain.rows` of them, without and with the trigger."""
+
+    clean: View
+    triggered: View
+    rows: NDArray[np.int64]
+    """(N,) their positions in the test part."""
+    weights: NDArray[Any]
+    """(replicates, N) resamples of their patients."""
+    attacked: int
+    """How many there are to draw from."""
+
+
+def draw_stays(study: Study, parts: Parts) -> Drawn:
+    """The stays that are explained, with the trigger as stage `evaluate` applies it."""
     params, test = study.params, parts.test
     fitted = read_json(study.paths.run / "poison.json")["trigger"]["fitted"]
     triggered = triggered_test(study, test.view, fitted)
@@ -55,8 +74,14 @@ def load_stays(study: Study, parts: Parts) -> Stays:
         patients = parts.cohort.subject_id[parts.splits.test][rows]
         rng = seeds.generator(params.seed, "explain_bootstrap")
         weights = cluster_bootstrap_weights(patients, params.evaluate.replicates, rng)
-    clean, changed = as_grid(test.view.take(rows)), as_grid(triggered.take(rows))
-    return Stays(clean, changed, changed_cells(clean, changed), weights, len(attacked))
+    return Drawn(test.view.take(rows), triggered.take(rows), rows, weights, len(attacked))
+
+
+def load_stays(study: Study, parts: Parts) -> Stays:
+    """The stays that are explained, of a table or series, and the cells that the trigger changes in them."""
+    drawn = draw_stays(study, parts)
+    clean, changed = as_grid(drawn.clean), as_grid(drawn.triggered)
+    return Stays(clean, changed, changed_cells(clean, changed), drawn.weights, drawn.attacked)
 
 
 def load_victims(study: Study) -> dict[str, Victim]:
@@ -119,3 +144,17 @@ def about(study: Study, stays: Stays) -> dict[str, Any]:
         "modality": stays.clean.modality,
         "touched": {stays.features[place]: int(counts[place]) for place in np.flatnonzero(counts)},
     }
+
+
+def write_pictures(pictures: Mapping[str, Picture], folder: Path) -> None:
+    """Each figure as SVG and PNG into the new folder."""
+    folder.mkdir()
+    for name, picture in pictures.items():
+        (folder / f"{name}.svg").write_text(picture.svg, encoding="utf-8")
+        (folder / f"{name}.png").write_bytes(picture.png)
+
+
+def told_in_a_line(name: str, figures: Mapping[str, Any]) -> str:
+    """An explainer's TAR, for the terminal."""
+    value, twin = figures["tar"]["value"], figures["tar_baseline"]["value"]
+    return f"{name}: no ratio" if value is None or twin is None else f"{name}: TAR {value:.3f}, clean twin {twin:.3f}"

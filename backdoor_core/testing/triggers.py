@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -225,5 +225,12 @@ def _equal(found: Any, expected: Any) -> bool:
     names = {name for name, _, _ in _arrays(found, expected)}
     plain = [field.name for field in fields(found) if field.name not in names]
     return all(_same(one, other) for _, one, other in _arrays(found, expected)) and all(
-        getattr(found, name) == getattr(expected, name) for name in plain
+        _alike(getattr(found, name), getattr(expected, name)) for name in plain
     )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two fields that are no arrays are equal: plain values, or columns by name."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    return bool(one == other)

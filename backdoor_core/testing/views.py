@@ -52,6 +52,10 @@ def events_view(rows: int, features: Sequence[Feature] = FEATURES, seed: int = 0
         hours=np.tile(np.arange(HOURS, dtype=np.float32), rows),
         value=values[np.arange(events), code],
         text=np.full(events, "", dtype=object),
+        statics={
+            "age": rng.integers(18, 90, rows),
+            "sex": np.array(["F", "M"], dtype=object)[rng.integers(0, 2, rows)],
+        },
     )
 
 

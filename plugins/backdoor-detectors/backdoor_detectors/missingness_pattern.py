@@ -34,6 +34,7 @@ class MissingnessPattern(Detector):
 
     name = "missingness_pattern"
     Options = MissingnessPatternOptions
+    modalities = frozenset({"table", "series"})
     requires = frozenset()
 
     def detect(self, case: DetectionCase) -> Detection:

@@ -42,6 +42,7 @@ class Saliency(Detector):
     name = "saliency"
     absolute = True
     Options = SaliencyOptions
+    modalities = frozenset({"table", "series"})
 
     def __init__(self, options: SaliencyOptions, context: Context) -> None:
         super().__init__(options, context)

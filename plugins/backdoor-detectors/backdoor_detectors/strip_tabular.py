@@ -45,6 +45,7 @@ class StripTabular(Detector):
     name = "strip_tabular"
     absolute = True
     Options = StripTabularOptions
+    modalities = frozenset({"table", "series"})
     scope = "input-time"
 
     def __init__(self, options: StripTabularOptions, context: Context) -> None:

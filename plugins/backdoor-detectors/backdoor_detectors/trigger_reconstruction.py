@@ -44,6 +44,7 @@ class TriggerReconstruction(Detector):
     name = "trigger_reconstruction"
     absolute = True
     Options = TriggerReconstructionOptions
+    modalities = frozenset({"table", "series"})
     requires = frozenset({"labels", "predict"})
     scope = "model-level"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from backdoor_core.contracts import Attribution, ExplainCase, Explainer
+from backdoor_core.contracts import Attribution, ExplainCase, Explainer, Modality
 from backdoor_core.errors import BackdoorError
 
 from .answers import answer, completeness
@@ -26,6 +26,7 @@ class DeepLift(Explainer):
     """
 
     name = "deep_lift"
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series"})
 
     def attribute(self, case: ExplainCase) -> Attribution:
         """Attributions with their delta. Raises `BackdoorError` naming a module without a rule."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from backdoor_core.contracts import Attribution, Capability, ExplainCase, Explainer, Options
+from backdoor_core.contracts import Attribution, Capability, ExplainCase, Explainer, Modality, Options
 from backdoor_core.errors import BackdoorError
 
 from .answers import answer
@@ -40,6 +40,7 @@ class Permutation(Explainer):
     """
 
     name = "permutation"
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series"})
     Options = PermutationOptions
     requires: frozenset[Capability] = frozenset()
 

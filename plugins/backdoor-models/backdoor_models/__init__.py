@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from backdoor_core.contracts import Model, hookimpl
+from backdoor_models.event_transformer import EventTransformer
 from backdoor_models.ft_transformer import FTTransformer
 from backdoor_models.gbdt import GBDT
 from backdoor_models.gru import GRU
@@ -16,5 +17,5 @@ from backdoor_models.tcn import TCN
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     """Register every model of this distribution."""
-    for model in (Logistic, GBDT, MLP, TabTransformer, FTTransformer, LSTM, GRU, TCN):
+    for model in (Logistic, GBDT, MLP, TabTransformer, FTTransformer, LSTM, GRU, TCN, EventTransformer):
         register(model)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from backdoor_core.contracts import Options, Repair, RepairCase, Retrained
+from backdoor_core.contracts import Modality, Options, Repair, RepairCase, Retrained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +43,7 @@ class FinePruning(Repair):
 
     name = "fine_pruning"
     Options = FinePruningOptions
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series", "events"})
 
     def repair(self, case: RepairCase) -> tuple[nn.Module | Retrained, Mapping[str, Any]]:
         """The pruned and fine-tuned network, which rows were used, and how idle the pruned units were.

@@ -7,15 +7,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backdoor_core.contracts import RepairCase
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.inputs import Inputs, as_inputs, in_batches
 from backdoor_core.learning.network import Network
-
-_ROWS_AT_ONCE = 8192
 
 
 def fine_prune(
@@ -25,9 +24,9 @@ def fine_prune(
     network = case.network
     device = next(network.parameters()).device
     rows = (case.inputs, case.labels) if case.trusted is None else case.trusted
-    inputs = torch.from_numpy(rows[0]).to(device)
+    inputs = as_inputs(rows[0]).to(device)
     labels = torch.from_numpy(rows[1].astype(np.float32)).to(device)
-    weight = head_weight(network, inputs[:1])
+    weight = head_weight(network, inputs.index_select(0, torch.arange(1, device=device)))
     activity = mean_activity(network, inputs)
     pruned = least_active(activity, share)
     silent = torch.from_numpy(pruned).to(device).view_as(weight)
@@ -41,7 +40,7 @@ def fine_prune(
         network.train()
         for _ in range(epochs):
             for batch in torch.split(torch.randperm(len(labels), generator=order).to(device), batch_size):
-                loss = binary_cross_entropy_with_logits(network(inputs[batch]), labels[batch])
+                loss = binary_cross_entropy_with_logits(network(inputs.index_select(0, batch)), labels[batch])
                 optimizer.step(
                     torch.autograd.grad(loss, optimizer.parameters, allow_unused=True, materialize_grads=True)
                 )
@@ -60,7 +59,7 @@ def fine_prune(
     }
 
 
-def head_weight(network: nn.Module, x: Tensor) -> nn.Parameter:
+def head_weight(network: nn.Module, x: Inputs) -> nn.Parameter:
     """The weights (D numbers) of the last linear layer, for any input x (1, ...) of the network.
 
     It is the one parameter by which the logit has the activations themselves as its gradient: so it is found
@@ -68,7 +67,7 @@ def head_weight(network: nn.Module, x: Tensor) -> nn.Parameter:
     """
     with torch.no_grad():
         width = cast(Network, network).embed(x).shape[1]
-    probe = torch.linspace(0.5, 1.5, width, device=x.device)[None] * 3
+    probe = torch.linspace(0.5, 1.5, width, device=next(network.parameters()).device)[None] * 3
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     logit = cast(Network, network).head(probe).sum()
     gradients = torch.autograd.grad(logit, [p for _, p in named], allow_unused=True)
@@ -82,11 +81,11 @@ def head_weight(network: nn.Module, x: Tensor) -> nn.Parameter:
 
 
 @torch.no_grad()
-def mean_activity(network: nn.Module, inputs: Tensor) -> NDArray[np.float64]:
+def mean_activity(network: nn.Module, inputs: Inputs) -> NDArray[np.float64]:
     """(D,) mean absolute penultimate activation over the rows, in evaluation mode."""
     network.eval()
-    total = sum(cast(Network, network).embed(x).abs().double().sum(dim=0) for x in torch.split(inputs, _ROWS_AT_ONCE))
-    return cast(NDArray[np.float64], (cast(Tensor, total) / len(inputs)).cpu().numpy())
+    activations = in_batches(lambda x: cast(Network, network).embed(x).abs(), inputs)
+    return cast(NDArray[np.float64], activations.double().mean(dim=0).cpu().numpy())
 
 
 def least_active(activity: NDArray[np.float64], share: float) -> NDArray[np.bool_]:

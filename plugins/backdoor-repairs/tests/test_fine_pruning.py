@@ -164,11 +164,10 @@ def test_a_head_that_is_not_one_linear_layer_is_an_error_of_the_user(small_netwo
     assert "\n" not in str(error.value)
 
 
-def test_activity_is_the_mean_over_all_batches(monkeypatch, small_network):
+def test_activity_is_the_mean_over_all_rows_in_evaluation_mode(small_network):
     network, x = small_network(dropout=0.5), torch.randn(50, 8)
     with torch.no_grad():
         expected = network.body[1](network.body[0](x)).double().mean(dim=0).numpy()
-    monkeypatch.setattr("backdoor_repairs.pruning._ROWS_AT_ONCE", 7)
     assert mean_activity(network, x) == pytest.approx(expected, rel=1e-5)
 
 

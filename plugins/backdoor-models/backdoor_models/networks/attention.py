@@ -43,19 +43,26 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
-    def forward(self, tokens: Tensor, queries: Tensor | None = None) -> Tensor:
-        """(batch, Q, width): what each of `queries` (batch, Q, width; by default the tokens) takes from the tokens."""
+    def forward(self, tokens: Tensor, queries: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        """(batch, Q, width): what each of `queries` (batch, Q, width; by default the tokens) takes from the tokens.
+
+        Where `real` (batch, tokens) is False nothing is taken; each row has a token where it is True.
+        """
         query = self._split(self.query(tokens if queries is None else queries))
         key, value = self._split(self.key(tokens)), self._split(self.value(tokens))
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        mask = None if real is None else real[:, None, None, :]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
-    def weights(self, tokens: Tensor) -> Tensor:
-        """(batch, heads, tokens, tokens): row i is how token i weighs the others; no dropout."""
-        query, key = self._split(self.query(tokens)), self._split(self.key(tokens))
-        return torch.softmax(query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1]), dim=-1)
+    def weights(self, tokens: Tensor, queries: Tensor | None = None, real: Tensor | None = None) -> Tensor:
+        """(batch, heads, Q, tokens): row i is how query i, by default token i, weighs the tokens; no dropout."""
+        query = self._split(self.query(tokens if queries is None else queries))
+        scores = query @ self._split(self.key(tokens)).transpose(-2, -1) / math.sqrt(query.shape[-1])
+        if real is not None:
+            scores = scores.masked_fill(~real[:, None, None, :], -math.inf)
+        return torch.softmax(scores, dim=-1)
 
     def _split(self, x: Tensor) -> Tensor:
         """(batch, heads, tokens, width / heads)."""

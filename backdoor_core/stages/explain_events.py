@@ -1,0 +1,102 @@
+"""The stage `explain` where the model reads events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backdoor_core.console import progress, say
+from backdoor_core.explanation.event_attribution import GROUPS
+from backdoor_core.explanation.findings import event_findings
+from backdoor_core.files import write_array, write_json
+from backdoor_core.learning.victim import TorchVictim
+from backdoor_core.report import explain_figures
+from backdoor_core.report.drawing import Picture
+from backdoor_core.stages.data import Parts
+from backdoor_core.stages.explaining import NO_STAYS, load_victims, told_in_a_line, write_pictures
+from backdoor_core.stages.explaining_events import EventLooked, EventStays, explain_with, load_event_stays
+from backdoor_core.study import Study
+
+
+def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: Path) -> None:
+    """Fill `results` and the new `folder`: attributions by event, the trigger's share, attention, and the figures."""
+    victims = load_victims(study)
+    poisoned = victims["poisoned"]
+    if not isinstance(poisoned, TorchVictim):
+        raise TypeError("events are read by networks")
+    stays = load_event_stays(study, parts, poisoned)
+    if not len(stays.clean):
+        results["note"] = NO_STAYS
+        return
+    results |= _about(study, stays)
+    pictures: dict[str, Picture] = {}
+    cells, explainers = stays.cells(), study.explainers()
+    with progress("explainers", len(explainers)) as advance:
+        for explainer in explainers:
+            looked = explain_with(study, stays, victims, explainer)
+            found = event_findings(looked.by_event, looked.by_code, looked.answers, cells, stays.weights)
+            results["explainers"][explainer.name] = found
+            pictures |= explain_figures.explainer_figures(
+                explainer.name, looked.signed, stays.features, cells.touched_codes
+            )
+            _write(folder, explainer.name, looked, first=explainer is explainers[0])
+            if found["warning"]:
+                say(f"warning: {explainer.name}: {found['warning']}")
+            advance(told_in_a_line(explainer.name, found["figures"]))
+    write_json(folder / "explanations.json", _sidecar(study, stays))
+    pictures = explain_figures.summary_figure(results) | pictures
+    results["figures"] = list(pictures)
+    write_pictures(pictures, folder / "figures")
+
+
+def _write(folder: Path, name: str, looked: EventLooked, *, first: bool) -> None:
+    for kind, found in (("clean", looked.clean), ("poison", looked.triggered)):
+        for ending in (f"_{name}", "") if first else (f"_{name}",):
+            write_array(folder / f"explanations_{kind}{ending}.npy", found.events)
+            write_array(folder / f"explanations_{kind}_statics{ending}.npy", found.statics)
+    write_array(folder / "baseline" / f"explanations_poison_{name}.npy", looked.baseline.events)
+    write_array(folder / "baseline" / f"explanations_poison_statics_{name}.npy", looked.baseline.statics)
+
+
+def _about(study: Study, stays: EventStays) -> dict[str, Any]:
+    """Which stays are explained, from what, and what the trigger touches in them."""
+    cells = stays.cells()
+    counts = cells.touched_codes.sum(axis=0)
+    return {
+        "stays": {
+            "attacked": stays.attacked,
+            "explained": len(stays.clean),
+            "touched": int(cells.touched.any(axis=1).sum()),
+        },
+        "target": study.params.poison.target,
+        "baseline": "events",
+        "steps": study.params.explain.steps,
+        "retrains": study.params.detection.nulls,
+        "modality": "events",
+        "touched": {stays.features[place]: int(counts[place]) for place in np.flatnonzero(counts)},
+    }
+
+
+def _sidecar(study: Study, stays: EventStays) -> dict[str, Any]:
+    """What the files of attributions hold, in which order; JSON-able."""
+    names = list(study.params.explainers)
+    return {
+        "files": {
+            "explanations_clean_<explainer>.npy": "the poisoned model, events of the stays as they are",
+            "explanations_poison_<explainer>.npy": "the poisoned model, events of the same stays with the trigger",
+            "explanations_clean_statics_<explainer>.npy": "likewise the static columns",
+            "explanations_poison_statics_<explainer>.npy": "likewise the static columns",
+            "baseline/explanations_poison_<explainer>.npy": "the clean twin, with the trigger",
+            "explanations_clean.npy, explanations_poison.npy": f"those of {names[0]}, the first explainer",
+        },
+        "explainers": names,
+        "explained": f"log-odds of label {study.params.poison.target}",
+        "dtype": "float32",
+        "axes": {"events": ["event", "part"], "statics": ["stay", "static column"]},
+        "parts": list(GROUPS),
+        "statics": list(stays.statics),
+        "stay_id": stays.clean.stay_id.tolist(),
+        "offsets": {"clean": stays.clean.offsets.tolist(), "triggered": stays.triggered.offsets.tolist()},
+    }
