@@ -428,6 +428,13 @@ class Note:
 class Corpus(Component):
     """A collection of clinical notes."""
 
+    def inputs(self) -> Sequence[Path]:
+        """The files that `records` reads. Raises `BackdoorError` where one is missing.
+
+        Their names and sizes go into the plugin lock, so that other notes rerun what is made of them.
+        """
+        return ()
+
     @abstractmethod
     def records(self, rng: np.random.Generator) -> Sequence[Note]:
         """The notes, in a stable order."""

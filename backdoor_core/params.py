@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from backdoor_core.contracts import Inclusion, Kind
 from backdoor_core.errors import BackdoorError
+from backdoor_core.notes_params import NotesParams as NotesParams
 from backdoor_core.validation import one_line
 
 OptionMaps = dict[str, dict[str, Any] | None]
@@ -162,6 +163,24 @@ class ExplainParams(_Section):
     )
 
 
+class AuditParams(_Section):
+    """What the audits of membership measure the models with."""
+
+    references: int = Field(
+        4,
+        ge=0,
+        le=512,
+        description="models trained on random halves of the audited patients, an even number; 0 does without the "
+        "audits that need them",
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.references % 2:
+            raise ValueError(f"references are trained on complementary halves; {self.references} is odd, give an even")
+        return self
+
+
 class Params(_Section):
     """A study. Selectors are names; the options of each component stand in the sibling maps."""
 
@@ -172,6 +191,7 @@ class Params(_Section):
     detectors: tuple[str, ...] = Field((), description="what tries to find the poisoned stays")
     repairs: tuple[str, ...] = Field((), description="what tries to mend the model without finding them")
     explainers: tuple[str, ...] = Field((), description="what tells which inputs the models look at")
+    audits: tuple[str, ...] = Field((), description="what tells which stays the models were trained on")
     inclusion: Inclusion = Inclusion()
     splits: SplitParams = SplitParams()
     poison: PoisonParams = PoisonParams()
@@ -180,16 +200,25 @@ class Params(_Section):
     evaluate: EvaluateParams = EvaluateParams()
     detection: DetectionParams = DetectionParams()
     explain: ExplainParams = ExplainParams()
+    audit: AuditParams = AuditParams()
+    notes: NotesParams = NotesParams()
     cohorts: OptionMaps = {}
     triggers: OptionMaps = {}
     models: OptionMaps = {}
     detector_options: OptionMaps = {}
     repair_options: OptionMaps = {}
     explainer_options: OptionMaps = {}
+    audit_options: OptionMaps = {}
+    corpora: OptionMaps = {}
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
-        lists = {"detectors": self.detectors, "repairs": self.repairs, "explainers": self.explainers}
+        lists = {
+            "detectors": self.detectors,
+            "repairs": self.repairs,
+            "explainers": self.explainers,
+            "audits": self.audits,
+        }
         for key, names in lists.items():
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -211,6 +240,10 @@ class Params(_Section):
                 return self.repairs
             case "explainer":
                 return self.explainers
+            case "audit":
+                return self.audits
+            case "corpus":
+                return (self.notes.corpus,)
             case _:
                 return ()
 
@@ -232,6 +265,8 @@ OPTION_MAPS: Mapping[Kind, str] = {
     "detector": "detector_options",
     "repair": "repair_options",
     "explainer": "explainer_options",
+    "audit": "audit_options",
+    "corpus": "corpora",
 }
 """The key of params.yaml that holds the options of each kind."""
 

@@ -23,6 +23,15 @@ Purpose = Literal[
     "repair",
     "explanation",
     "explain_bootstrap",
+    "references",
+    "audit",
+    "leak_bootstrap",
+    "notes",
+    "notes_split",
+    "notes_training",
+    "notes_audit",
+    "notes_bootstrap",
+    "canaries",
 ]
 
 # The position is the spawn key: append, never reorder.
@@ -41,6 +50,15 @@ _PURPOSES: tuple[Purpose, ...] = (
     "repair",
     "explanation",
     "explain_bootstrap",
+    "references",
+    "audit",
+    "leak_bootstrap",
+    "notes",
+    "notes_split",
+    "notes_training",
+    "notes_audit",
+    "notes_bootstrap",
+    "canaries",
 )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from backdoor_core.contracts import (
+    KINDS,
+    Audit,
     CohortSource,
     Component,
     Context,
+    Corpus,
     Detector,
     Explainer,
     Kind,
     Model,
     Repair,
+    Signal,
     TorchModel,
     Trigger,
 )
@@ -66,6 +70,11 @@ class Paths:
         return self.run / "baseline"
 
     @property
+    def notes(self) -> Path:
+        """The study of a language model of notes."""
+        return self.run / "notes"
+
+    @property
     def nulls(self) -> Path:
         """The clean retrains, one folder each."""
         return self.run / "nulls"
@@ -113,6 +122,19 @@ class Study:
         """The chosen explainers, in the order of params.yaml."""
         return [cast(Explainer, self.component("explainer", name)) for name in self.params.explainers]
 
+    def corpus(self) -> Corpus:
+        """The source of the notes."""
+        return cast(Corpus, self.component("corpus", self.params.notes.corpus))
+
+    def note_audits(self) -> list[Audit]:
+        """The audits of the language model, in the order of params.yaml."""
+        chosen, options = self.params.notes.audits, self.params.notes.audit_options
+        return [cast(Audit, self.make("audit", name, options.get(name) or {})) for name in chosen]
+
+    def audits(self) -> list[Audit]:
+        """The chosen audits, in the order of params.yaml."""
+        return [cast(Audit, self.component("audit", name)) for name in self.params.audits]
+
 
 def load_study(root: Path) -> Study:
     """The study in the folder `root`. Raises `BackdoorError` where params.yaml or the plugins are not in order."""
@@ -153,6 +175,10 @@ def check_compatible(study: Study) -> None:
             )
     for explainer in study.explainers():
         check_explainer(explainer, model)
+    for audit in study.note_audits():
+        check_note_audit(audit)
+    for audit in study.audits():
+        check_audit(audit, model, study.params)
 
 
 def _check_detector(detector: Detector, model: Model, params: Params) -> None:
@@ -197,6 +223,51 @@ def check_explainer(explainer: Explainer, model: Model) -> None:
         )
 
 
+OF_NOTES: frozenset[Signal] = frozenset({"loss", "token_logprobs", "texts", "untrained", "truth"})
+OF_STAYS: frozenset[Signal] = frozenset({"loss", "logits", "references", "population", "inputs", "untrained", "truth"})
+"""Signals that are measured of models of stays; the others are of language models."""
+
+
+def check_audit(audit: Audit, model: Model, params: Params) -> None:
+    """Refuse an audit whose signals are not measured of the model. Raises `BackdoorError`."""
+    if lacking := sorted(audit.requires - OF_STAYS):
+        raise BackdoorError(
+            f"params.yaml: audit {audit.name} needs {', '.join(lacking)}, which models of stays do not have; leave it "
+            "out of audits, or choose another source in its options"
+        )
+    if audit.requires & {"references", "population"} and not params.audit.references:
+        raise BackdoorError(
+            f"params.yaml: audit {audit.name} needs reference models; set audit.references to an even number, such as 4"
+        )
+    if "untrained" in audit.requires and not isinstance(model, TorchModel):
+        raise BackdoorError(
+            f"params.yaml: audit {audit.name} needs an untrained model, which {model.name} does not have; leave it out"
+        )
+
+
+def references_needed(study: Study) -> int:
+    """How many reference models the chosen audits want."""
+    wanted = any(audit.requires & {"references", "population"} for audit in study.audits())
+    return study.params.audit.references if wanted else 0
+
+
+def check_note_audit(audit: Audit) -> None:
+    """Refuse an audit whose signals are not measured of a language model. Raises `BackdoorError`."""
+    if lacking := sorted(audit.requires - OF_NOTES):
+        raise BackdoorError(
+            f"params.yaml: notes.audits: {audit.name} needs {', '.join(lacking)}, which is not measured of a language "
+            "model of notes; leave it out, or choose another source in notes.audit_options"
+        )
+
+
+def _kind_of(component: Component) -> Kind:
+    return next(kind for kind, base in KINDS.items() if isinstance(component, base))
+
+
+def _named(files: Sequence[Path]) -> list[dict[str, Any]]:
+    return [{"name": path.name, "bytes": path.stat().st_size} for path in files]
+
+
 def plugin_lock(study: Study) -> dict[str, Any]:
     """Every chosen component with its resolved options, code hash and version, and the raw files it reads."""
 
@@ -205,11 +276,11 @@ def plugin_lock(study: Study) -> dict[str, Any]:
 
     def locked(kind: Kind, component: Component) -> Mapping[str, Any]:
         content = lock_entry(study.catalog.get(kind, component.name), component.options)
-        parts = [locked(kind, part) for part in component.parts()]
+        parts = [locked(_kind_of(part), part) for part in component.parts()]
         return {**content, "parts": parts} if parts else content
 
     source = study.cohort_source()
-    inputs = [{"name": path.name, "bytes": path.stat().st_size} for path in source.inputs()]
+    inputs = _named(source.inputs())
     cohort, conversion = entry("cohort", study.params.cohort), source.conversion()
     # Where nothing is converted, the code of the source is no reason to run the stage `convert` again.
     by = cohort["code"] if conversion is not None else None
@@ -223,4 +294,10 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "detectors": {name: entry("detector", name) for name in sorted(study.params.detectors)},
         "repairs": {name: entry("repair", name) for name in sorted(study.params.repairs)},
         "explainers": {name: entry("explainer", name) for name in sorted(study.params.explainers)},
+        "references": references_needed(study),
+        "audits": {name: entry("audit", name) for name in sorted(study.params.audits)},
+        "notes": {
+            "corpus": {**entry("corpus", study.params.notes.corpus), "inputs": _named(study.corpus().inputs())},
+            "audits": {audit.name: locked("audit", audit) for audit in study.note_audits()},
+        },
     }

@@ -19,6 +19,8 @@ CHANGES = {
     "detectors": ["activation_clustering", "range_rule", "random_filter", "perfect_filter"],
     "repairs": ["fine_pruning"],
     "explainers": ["integrated_gradients", "feature_ablation"],
+    "audits": ["loss_threshold", "rmia", "blind", "untrained"],
+    "audit": {"references": 2},
     "inclusion": {"views": ["events"]},
     "poison": {"rate": 0.08},
     "train": {"epochs": 10, "learning_rate": 0.005, "batch_size": 64, "device": "cpu"},
@@ -27,13 +29,13 @@ CHANGES = {
     "cohorts": {"synthetic": {"stays": 700}},
     "triggers": {"rare_event": {"type": "PRESCRIPTION", "hour": 12}},
 }
-STAGES = ("cohort", "splits", "baseline", "nulls", "null_scores", "poison", "train", "evaluate", "detect", "cleanse")
+STAGES = ("cohort", "splits", "baseline", "nulls", "null_scores", "references", "poison", "train", "evaluate", "detect")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     done = make_study(tmp_path_factory.mktemp("events"), **CHANGES)
-    return run_stages(done, *STAGES, "explain", "report")
+    return run_stages(done, *STAGES, "cleanse", "explain", "audit", "report")
 
 
 def results(study, stage):
@@ -67,6 +69,27 @@ def test_the_trigger_is_what_the_poisoned_model_looks_at(study):
     assert told["offsets"]["triggered"][-1] == told["offsets"]["clean"][-1] + len(told["stay_id"])
 
 
+def test_attention_pooling_and_a_story_are_told(study):
+    told = results(study, "explain")["events"]
+    assert told["attention"]["layers"] == 1
+    assert told["story"]["touched"] > 0
+    assert set(told["explainers"]) == set(CHANGES["explainers"])
+    figures = study.paths.run / "explain" / "figures"
+    for name in (
+        "layer_attention_weights",
+        "sequence_importance",
+        "sequence_importance_combined",
+        "head_specialization",
+        "feature_importance",
+        "query_vector_analysis",
+        "captum_attributions",
+        "captum_ablation_attributions",
+    ):
+        assert (figures / f"{name}.svg").stat().st_size > 1000
+        assert (figures / f"{name}.png").stat().st_size > 1000
+    assert not (figures / "captum_layer_attributions.svg").exists()  # that explainer was not chosen
+
+
 def test_detectors_and_repairs_work_on_its_activations(study):
     found = results(study, "detect")
     assert found["perfect_filter"]["poisoned"]["recall"]["value"] == 1
@@ -74,8 +97,15 @@ def test_detectors_and_repairs_work_on_its_activations(study):
     assert "fine_pruning" in json.dumps(results(study, "cleanse"))
 
 
+def test_its_members_are_audited(study):
+    audits = results(study, "audit")["audits"]
+    assert set(audits) == set(CHANGES["audits"])
+    assert audits["untrained"]["poisoned"]["auc"]["low"] < 0.55
+
+
 def test_the_page_tells_of_events(study):
     page = (study.paths.run / "report.html").read_text()
+    assert "pooling head" in page
     assert "event_transformer" in page
     assert "rare_event" in page
 
@@ -103,7 +133,7 @@ def test_no_text_is_in_the_store_of_embeddings(study):
 )
 def test_what_cannot_work_on_events_is_refused_in_one_line(tmp_path, changes, problem):
     options = {"detector_options": {"isolation_forest": {"space": "input"}}}
-    study = make_study(tmp_path, **{**CHANGES, "detectors": [], "repairs": [], "explainers": []})
+    study = make_study(tmp_path, **{**CHANGES, "detectors": [], "repairs": [], "explainers": [], "audits": []})
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **options, **changes}))
     from backdoor_core.study import load_study

@@ -183,6 +183,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
         evaluation=answered(rng, predictions, label, hostile, poisoned),
         detection={name: detector(rng, nothing) for name in detectors},
         cleansing=cleansed(rng, detectors, poisoned),
+        audit={"audits": {}, "note": "the study chose no audit"},
         explanation={"explainers": {}, "attention": None, "figures": [], "note": "the study chose no explainer"},
         predictions=predictions,
         scores={
@@ -660,6 +661,7 @@ def study(tmp_path):
         paths.run / "results_detect.json": findings.detection,
         paths.run / "results_cleanse.json": findings.cleansing,
         paths.run / "results_explain.json": findings.explanation,
+        paths.run / "results_audit.json": findings.audit,
     }
     for path, content in contents.items():
         write_json(path, content)

@@ -176,7 +176,7 @@ def text_embedding(model: EventModel) -> tuple[int, Embed]:
 def _of_length_one(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row divided by its length; zeros stay zeros."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return np.asarray(np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0))
 
 
 def event_text(description: str, text: str) -> str:

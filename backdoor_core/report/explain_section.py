@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from backdoor_core.report.event_section import event_section
 from backdoor_core.report.explain_charts import ATTENTION_ROLLOUT
 from backdoor_core.words import percent
 
@@ -24,6 +25,7 @@ BASELINES: Final = {
     "median": "the median clean training stay",
     "zero": "inputs of zero",
     "clean": "a sample of clean training stays",
+    "events": "a stay whose events say nothing but that they are there, its static columns at the training mean",
 }
 _CAPTIONS: Final = {
     "features": "By feature, with the trigger and without it: a feature (orange name: touched by the trigger) whose "
@@ -54,6 +56,7 @@ def explanation(results: Mapping[str, Any], pictures: Mapping[str, str]) -> dict
         "ratio": Markup(pictures["tar"]) if "tar" in pictures else None,
         "explainers": [_entry(name, found, pictures) for name, found in results["explainers"].items()],
         "attention": None if attention is None else _attention(attention, pictures),
+        "events": event_section(results["events"], pictures) if results.get("events") else None,
     }
 
 

@@ -17,6 +17,7 @@ from backdoor_core.files import json_text
 from backdoor_core.report import wording
 from backdoor_core.report.attack_charts import SIDES
 from backdoor_core.report.attack_section import PERFORMANCE, VERDICTS, attack_charts, groups
+from backdoor_core.report.audit_section import leakage
 from backdoor_core.report.charts import (
     Side,
     attrition_chart,
@@ -64,6 +65,7 @@ class Findings:
     detection: Mapping[str, Mapping[str, Any]]
     cleansing: Mapping[str, Any]
     explanation: Mapping[str, Any]
+    audit: Mapping[str, Any]
     predictions: Mapping[str, NDArray[Any]]
     scores: Mapping[str, NDArray[Any]]
     pictures: Mapping[str, str]
@@ -116,6 +118,7 @@ def build_page(findings: Findings) -> str:
         cleansed=cleansing(findings.cleansing, findings.evaluation["baseline"]["clean"], _oracles(findings)),
         cleansed_figures=CLEANSED,
         explained=explanation(findings.explanation, findings.pictures),
+        leak=leakage(findings.audit),
         run_labels=RUN_LABELS,
         labels=_LABELS,
         modes=_MODES,

@@ -7,12 +7,14 @@ STAGES = (
     "baseline",
     "nulls",
     "null_scores",
+    "references",
     "poison",
     "train",
     "evaluate",
     "detect",
     "cleanse",
     "explain",
+    "audit",
     "report",
 )
 """The stages after `plugins`, in the order of the pipeline."""

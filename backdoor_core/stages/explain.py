@@ -38,7 +38,7 @@ def run(study: Study) -> None:
     Explained are the poisoned model, its clean twin and, with the trigger alone, the clean retrains of the stage
     `nulls`. A study without explainers gets empty results.
     """
-    results: dict[str, Any] = {"explainers": {}, "attention": None, "figures": [], "note": None}
+    results: dict[str, Any] = {"explainers": {}, "attention": None, "events": None, "figures": [], "note": None}
     with replacing_directory(study.paths.run / "explain") as folder:
         if not study.params.explainers:
             results["note"] = "the study chose no explainer"

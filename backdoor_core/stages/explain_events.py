@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from backdoor_core.console import progress, say
 from backdoor_core.explanation.event_attribution import GROUPS
+from backdoor_core.explanation.event_report import explain_events as explained_events
 from backdoor_core.explanation.findings import event_findings
 from backdoor_core.files import write_array, write_json
 from backdoor_core.learning.victim import TorchVictim
 from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
+from backdoor_core.report.event_figures import event_figures
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.explaining import NO_STAYS, load_victims, told_in_a_line, write_pictures
 from backdoor_core.stages.explaining_events import EventLooked, EventStays, explain_with, load_event_stays
@@ -32,10 +34,12 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
         return
     results |= _about(study, stays)
     pictures: dict[str, Picture] = {}
+    attributed: dict[str, EventLooked] = {}
     cells, explainers = stays.cells(), study.explainers()
     with progress("explainers", len(explainers)) as advance:
         for explainer in explainers:
             looked = explain_with(study, stays, victims, explainer)
+            attributed[explainer.name] = looked
             found = event_findings(looked.by_event, looked.by_code, looked.answers, cells, stays.weights)
             results["explainers"][explainer.name] = found
             pictures |= explain_figures.explainer_figures(
@@ -46,7 +50,17 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
                 say(f"warning: {explainer.name}: {found['warning']}")
             advance(told_in_a_line(explainer.name, found["figures"]))
     write_json(folder / "explanations.json", _sidecar(study, stays))
-    pictures = explain_figures.summary_figure(results) | pictures
+    told = explained_events(
+        {side: cast(TorchVictim, victims[side]) for side in ("poisoned", "baseline")},
+        stays.clean,
+        stays.triggered,
+        stays.touched,
+        attributed,
+        stays.weights,
+        study.params.poison.target,
+    )
+    results["events"] = told
+    pictures = explain_figures.summary_figure(results) | event_figures(told) | pictures
     results["figures"] = list(pictures)
     write_pictures(pictures, folder / "figures")
 

@@ -47,6 +47,7 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
         detection=read_json(paths.run / "results_detect.json"),
         cleansing=read_json(paths.run / "results_cleanse.json"),
         explanation=explanation,
+        audit=read_json(paths.run / "results_audit.json"),
         predictions=read_parquet(paths.run / "predictions.parquet"),
         scores=read_parquet(paths.run / "detect" / "scores.parquet"),
         pictures={name: _picture(paths.run / "explain" / "figures" / f"{name}.svg") for name in explanation["figures"]},
