@@ -10,13 +10,20 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 STAMP := $(VENV)/.installed
 
-.PHONY: all test install lint report clean help
+.PHONY: all privacy test install lint report clean help
 
 all: install ## Install, then run the study of params.yaml: cohort to report
 	@[ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	dvc repro
+	dvc repro report
 	@echo
 	@echo "Report: run/report.html"
+
+privacy: install ## Train language models on notes and tell what they leak; the report shows it too, where there is one
+	@[ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
+	dvc repro leakage
+	@[ ! -f run/report.html ] || dvc repro --single-item --force report
+	@echo
+	@echo "Report: run/notes/leakage/REPORT.md"
 
 test: install ## Run the test suite (real-data tests need BACKDOOR_TEST_DATA)
 	pytest --numprocesses 2 --dist loadfile

@@ -36,10 +36,10 @@ class RegularizedParams(_Section):
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations that are dropped")
     epochs: int | None = Field(None, ge=1, description="most epochs; null is that of notes.epochs")
     gap: float | None = Field(
-        0.02,
+        0.05,
         gt=0,
-        description="stop before the NLL of the stopping part exceeds that of the members by more than this (nats a "
-        "token); null does not stop",
+        description="stop before the NLL of the stopping part exceeds that of the members by more than this share of "
+        "it; null does not stop",
     )
 
 
@@ -47,13 +47,13 @@ class PrivateParams(_Section):
     """The recipe `dp`: differentially private training."""
 
     epsilon: float = Field(8.0, gt=0, allow_inf_nan=False, description="privacy budget of one note")
-    delta: float | None = Field(None, gt=0, lt=1, description="chance that it does not hold; null is 1 / members^1.1")
+    delta: float = Field(1e-5, gt=0, lt=1, description="chance that it does not hold; well below 1 / members")
     max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=False, description="a note's gradient is clipped to this")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's step size")
     batch_size: int = Field(64, ge=1, description="expected notes a step")
     epochs: int | None = Field(None, ge=1, description="passes over the members; null is that of notes.epochs")
     canaries: int = Field(
-        0, ge=0, le=10_000, description="notes of random tokens for the one-run audit of epsilon; 0 does without"
+        200, ge=0, le=10_000, description="sequences of random tokens for the one-run audit of epsilon; 0 does without"
     )
 
 

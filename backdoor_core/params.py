@@ -251,6 +251,12 @@ class Params(_Section):
         """The options given for a component; empty where params.yaml has no block for it."""
         return getattr(self, OPTION_MAPS[kind]).get(name) or {}
 
+    def of_notes(self) -> dict[str, Any]:
+        """What decides the results of the language model, JSON-able: to tell whose the results on disk are."""
+        options = {name: self.options("corpus", name) for name in self.chosen("corpus")}
+        notes = self.notes.model_dump(mode="json", exclude={"workers"})
+        return {"seed": self.seed, "replicates": self.evaluate.replicates, "notes": notes, "corpora": options}
+
     @property
     def attacks(self) -> bool:
         """Whether any stay is poisoned: false for trigger `none`, rate 0 and count 0."""

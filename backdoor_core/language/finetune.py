@@ -43,7 +43,7 @@ def finetune(
     """Train `network` on the members (N,) of the notes. Equal arguments give equal weights on one CPU thread.
 
     With a budget for the gap the weights are those of the last epoch in front of the first one whose stopping part
-    (N,) has a higher NLL than the members by more than the budget; those of the first epoch where that one does. The
+    (N,) has a higher NLL than the members by more than that share; those of the first epoch where that one does. The
     non-members have no part in that. Without a budget they are those of the last epoch.
 
     Raises `BackdoorError` where training diverges, or where the plan is private and the model does not allow it.
@@ -60,7 +60,7 @@ def finetune(
             found = mean_nll(network, sequences, vocabulary)
             curve.append(found)
             on_epoch(epoch)
-            over = plan.gap is not None and found[stopping].mean() - found[member].mean() > plan.gap
+            over = plan.gap is not None and found[stopping].mean() > (1 + plan.gap) * found[member].mean()
             if not over or epoch == 1:
                 kept, best = epoch, trained(network)
             if over:

@@ -25,7 +25,9 @@ def build_model(params: NotesParams, root: Path, vocabulary: int, seed: int) -> 
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _scratch(params, vocabulary) if params.model == SCRATCH else load_pretrained(params.model, root)
+        model: nn.Module = (
+            _scratch(params, vocabulary) if params.model == SCRATCH else load_pretrained(params.model, root)
+        )
         most = getattr(model.config, "max_position_embeddings", None) or getattr(model.config, "n_positions", None)
         if most is not None and params.max_tokens > most:
             raise BackdoorError(
@@ -33,7 +35,6 @@ def build_model(params: NotesParams, root: Path, vocabulary: int, seed: int) -> 
             )
         if params.lora:
             model = _with_adapters(model, params)
-    model.config.use_cache = False
     return model
 
 
@@ -61,16 +62,22 @@ def _scratch(params: NotesParams, vocabulary: int) -> Any:
 def load_pretrained(name: str, root: Path) -> Any:
     """A causal language model by folder, or by id from the local cache or the Hub. Raises `BackdoorError`."""
     transformers = import_transformers()
-    return _found(name, root, lambda where, local: transformers.AutoModelForCausalLM.from_pretrained(
-        where, local_files_only=local, dtype=torch.float32
-    ))
+    return _found(
+        name,
+        root,
+        lambda where, local: transformers.AutoModelForCausalLM.from_pretrained(
+            where, local_files_only=local, dtype=torch.float32
+        ),
+    )
 
 
 def load_tokenizer(name: str, root: Path) -> Pretrained:
     """The tokenizer of such a model. Raises `BackdoorError`."""
     transformers = import_transformers()
     return Pretrained(
-        _found(name, root, lambda where, local: transformers.AutoTokenizer.from_pretrained(where, local_files_only=local))
+        _found(
+            name, root, lambda where, local: transformers.AutoTokenizer.from_pretrained(where, local_files_only=local)
+        )
     )
 
 
@@ -131,7 +138,9 @@ def import_transformers() -> Any:
 
 def _with_adapters(model: Any, params: NotesParams) -> Any:
     if params.model == SCRATCH:
-        raise BackdoorError("params.yaml: notes.lora: adapters are for a Hugging Face model; scratch trains all weights")
+        raise BackdoorError(
+            "params.yaml: notes.lora: adapters are for a Hugging Face model; scratch trains all weights"
+        )
     try:
         peft = importlib.import_module("peft")
     except ImportError:
@@ -145,11 +154,16 @@ def _with_adapters(model: Any, params: NotesParams) -> Any:
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
-    """Let every dropout of the model drop this share, in place."""
+    """Let the model drop this share of its activations, in place.
+
+    Attention weights are dropped only where a model has no other dropout: on a CPU that costs as much again as the
+    whole step.
+    """
+    own = [m for name, m in model.named_modules() if isinstance(m, nn.Dropout) and not name.endswith("attn_dropout")]
+    for dropout in own:
+        dropout.p = share
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
-        if isinstance(getattr(module, "attention_dropout", None), float):
+        if not own and isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = share  # type: ignore[assignment]
 
 

@@ -72,8 +72,8 @@ def plan_privacy(
             )
         except ValueError as error:
             raise BackdoorError(
-                f"params.yaml: notes.dp.epsilon: no noise keeps to {epsilon:g} at delta {delta:.3g} over {steps} steps; "
-                f"set a larger one ({error})"
+                f"params.yaml: notes.dp.epsilon: no noise keeps to {epsilon:g} at delta {delta:.3g} over {steps} "
+                f"steps; set a larger one ({error})"
             ) from None
         accountant = accountants.create_accountant("rdp")
         accountant.history = [(noise, rate, steps)]
@@ -154,7 +154,7 @@ def _unfit(model: nn.Module, reason: object) -> str:
 
 def _backward(model: Any, tokens: Tensor, own: Tensor) -> None:
     with _quiet():
-        note_nll(logits_of(model, tokens), tokens, own).sum().backward()
+        note_nll(logits_of(model, tokens), tokens, own).sum().backward()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def _register_conv1d(opacus: Any) -> None:
         if weight.requires_grad:
             found[weight] = torch.einsum("n...i,n...j->nij", inputs[0], above)  # type: ignore[index]
         if bias.requires_grad:
-            found[bias] = above.flatten(1, -2).sum(dim=1)  # type: ignore[index,operator]
+            found[bias] = above.flatten(1, -2).sum(dim=1)  # type: ignore[index]
         return found
 
     opacus.GradSampleModule.GRAD_SAMPLERS[layer] = gradients

@@ -19,7 +19,7 @@ class Plan:
     weight_decay: float = 0.0
     dropout: float = 0.0
     gap: float | None = None
-    """Largest NLL of the stopping part less that of the members, in nats a token; None does not stop."""
+    """By what share of it the stopping part's NLL may exceed that of the members; None does not stop."""
     privacy: Privacy | None = None
 
 
@@ -40,7 +40,5 @@ def plan_of(recipe: Recipe, params: NotesParams, members: int) -> Plan:
         )
     private = params.dp
     epochs = private.epochs or params.epochs
-    privacy = plan_privacy(
-        members, private.batch_size, epochs, private.epsilon, private.delta or members**-1.1, private.max_grad_norm
-    )
+    privacy = plan_privacy(members, private.batch_size, epochs, private.epsilon, private.delta, private.max_grad_norm)
     return Plan(recipe, epochs, private.batch_size, private.learning_rate, privacy=privacy)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from backdoor_core.errors import BackdoorError
 
 SCRATCH = "scratch"
+TOKENIZER = "tokenizer.json"
 END = "<|endoftext|>"
 Sequences = list[NDArray[np.int64]]
 

@@ -29,6 +29,8 @@ class Job:
     seed: int
     rows: Tensor | None = None
     """(n,) int64 positions in `inputs`; all of them, in order, where None."""
+    spec: EventSpec | None = None
+    """Where it differs from job to job: which static columns there are depends on the stays that are learned from."""
 
     def train(self) -> tuple[Inputs, Tensor]:
         """Inputs and labels of the training part, as `loop.fit` takes them."""
@@ -38,7 +40,7 @@ class Job:
 def check_jobs(jobs: Sequence[Job], spec: InputSpec | EventSpec) -> None:
     """Raises `ValueError` with the job's number where tensors do not fit each other or `spec`."""
     for number, job in enumerate(jobs):
-        problem = _problem(job, spec)
+        problem = _problem(job, job.spec or spec)
         if problem:
             raise ValueError(f"job {number}: {problem}")
 

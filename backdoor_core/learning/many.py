@@ -88,7 +88,7 @@ def fit_group(
     if len(jobs) > 1:
         return fit_stacked(model, spec, jobs, params, on_epoch)
     job = jobs[0]
-    return [fit(model, spec, job.train(), job.validation, params, job.seed, lambda epoch: on_epoch())]
+    return [fit(model, job.spec or spec, job.train(), job.validation, params, job.seed, lambda epoch: on_epoch())]
 
 
 def _stacks(jobs: Sequence[Job], params: TrainParams, workers: int) -> list[list[int]]:

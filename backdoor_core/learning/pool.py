@@ -72,7 +72,8 @@ def fit_in_pool(
     with TemporaryDirectory(prefix="backdoor-") as folder:
         path = Path(folder) / "jobs.pt"
         torch.save([_stored(job) for job in jobs], path)
-        setup = (sent, spec, str(path), params.model_copy(update={"threads": 1}), fit_group, stop)
+        specs = [job.spec for job in jobs]
+        setup = (sent, spec, specs, str(path), params.model_copy(update={"threads": 1}), fit_group, stop)
         executor = ProcessPoolExecutor(workers, context, _set_up, setup)
         try:
             futures = {executor.submit(_run, tuple(task)): task for task in tasks}
@@ -82,7 +83,7 @@ def fit_in_pool(
         finally:
             stop.set()
             executor.shutdown(wait=True, cancel_futures=True)
-    return [_as_fit(model, spec, results[number]) for number in range(len(jobs))]
+    return [_as_fit(model, job.spec or spec, results[number]) for number, job in enumerate(jobs)]
 
 
 def _stored(job: Job) -> tuple[Any, ...]:
@@ -164,7 +165,13 @@ _work: _Work
 
 
 def _set_up(
-    model: bytes, spec: InputSpec | EventSpec, path: str, params: TrainParams, fit_group: FitGroup, stop: Event
+    model: bytes,
+    spec: InputSpec | EventSpec,
+    specs: Sequence[EventSpec | None],
+    path: str,
+    params: TrainParams,
+    fit_group: FitGroup,
+    stop: Event,
 ) -> None:
     global _work
     # Ctrl-C reaches the whole process group; the parent decides, and says so by `stop`.
@@ -172,7 +179,8 @@ def _set_up(
     torch.set_num_threads(1)
     stored = torch.load(path, mmap=True, weights_only=True)
     jobs = [
-        Job(from_tensors(x), labels, (from_tensors(v), truth), seed, rows) for x, labels, v, truth, seed, rows in stored
+        Job(from_tensors(x), labels, (from_tensors(v), truth), seed, rows, own)
+        for (x, labels, v, truth, seed, rows), own in zip(stored, specs, strict=True)
     ]
     _work = _Work(pickle.loads(model), spec, jobs, params, fit_group, stop)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from backdoor_core.cohort.preprocess import fit_preprocessor
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import ArrayModel, EventModel, EventsView, Model, View
-from backdoor_core.learning.event_preprocess import fit_event_preprocessor
+from backdoor_core.learning.event_preprocess import EventPreprocessor, fit_event_preprocessor
 from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, OnEpoch, fit
@@ -90,7 +90,8 @@ def train_victims(
         jobs = []
         for preprocessor, task in zip(prepared, part, strict=True):
             inputs, labels = tensors(preprocessor, task.train)
-            jobs.append(Job(inputs, labels, tensors(preprocessor, task.validation), task.seed))
+            own = preprocessor.spec if isinstance(preprocessor, EventPreprocessor) else None
+            jobs.append(Job(inputs, labels, tensors(preprocessor, task.validation), task.seed, spec=own))
 
         def heard(numbers: Sequence[int], first: int = first) -> None:
             on_done([first + number for number in numbers])

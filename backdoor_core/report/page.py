@@ -36,6 +36,7 @@ from backdoor_core.report.detector_section import (
     ranked_names,
 )
 from backdoor_core.report.explain_section import explanation
+from backdoor_core.report.notes_section import of_notes
 from backdoor_core.report.plausibility_charts import (
     MOST_FEATURES,
     classifier_chart,
@@ -69,7 +70,9 @@ class Findings:
     predictions: Mapping[str, NDArray[Any]]
     scores: Mapping[str, NDArray[Any]]
     pictures: Mapping[str, str]
-    """The SVG of each figure that the stage `explain` drew."""
+    """The SVG of each figure that the stages `explain` and `leakage` drew."""
+    notes: Mapping[str, Any] | None = None
+    """Of the language model; None where that was not studied."""
 
 
 def build_page(findings: Findings) -> str:
@@ -119,6 +122,7 @@ def build_page(findings: Findings) -> str:
         cleansed_figures=CLEANSED,
         explained=explanation(findings.explanation, findings.pictures),
         leak=leakage(findings.audit),
+        noted=of_notes(findings.notes, findings.pictures),
         run_labels=RUN_LABELS,
         labels=_LABELS,
         modes=_MODES,

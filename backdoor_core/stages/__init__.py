@@ -15,6 +15,9 @@ STAGES = (
     "cleanse",
     "explain",
     "audit",
+    "notes",
+    "finetune",
+    "leakage",
     "report",
 )
 """The stages after `plugins`, in the order of the pipeline."""

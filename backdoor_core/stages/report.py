@@ -10,6 +10,7 @@ from backdoor_core.cohort.parquet import read_parquet
 from backdoor_core.console import say
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, replacing, write_json
+from backdoor_core.report.notes_section import PICTURE
 from backdoor_core.report.page import Findings, build_page
 from backdoor_core.report.provenance import run_config
 from backdoor_core.study import Study
@@ -30,6 +31,11 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
     """What the earlier stages wrote. Raises `BackdoorError` where a file is missing or damaged."""
     paths = study.paths
     explanation = read_json(paths.run / "results_explain.json")
+    notes = notes_of(study)
+    figures = paths.run / "explain" / "figures"
+    pictures = {name: _picture(figures / f"{name}.svg") for name in explanation["figures"]}
+    if notes is not None:
+        pictures[PICTURE] = _picture(paths.notes / "leakage" / "plots" / f"{PICTURE}.svg")
     return Findings(
         config=config,
         card=read_json(paths.cohort / "card.json"),
@@ -50,8 +56,21 @@ def load_findings(study: Study, config: dict[str, Any]) -> Findings:
         audit=read_json(paths.run / "results_audit.json"),
         predictions=read_parquet(paths.run / "predictions.parquet"),
         scores=read_parquet(paths.run / "detect" / "scores.parquet"),
-        pictures={name: _picture(paths.run / "explain" / "figures" / f"{name}.svg") for name in explanation["figures"]},
+        pictures=pictures,
+        notes=notes,
     )
+
+
+def notes_of(study: Study) -> dict[str, Any] | None:
+    """What the stage `leakage` wrote, where it was run for this very study: the page does not wait for it."""
+    path = study.paths.notes / "leakage" / "comparison.json"
+    if not path.is_file():
+        return None
+    results: dict[str, Any] = read_json(path)
+    if results["study"] != study.params.of_notes():
+        say("report: run/notes is of other params and left out; `make privacy` makes it anew")
+        return None
+    return results
 
 
 def _picture(path: Path) -> str:

@@ -47,8 +47,9 @@ def _text(age: int, sex: str, rng: np.random.Generator) -> str:
         f"RR {int(rng.normal(20, 4))}, T {rng.normal(37.4, 0.7):.1f}, SpO2 {min(100, int(rng.normal(95, 3)))}%"
     )
     labs = f"WBC {rng.lognormal(2.3, 0.4):.1f}, Cr {rng.lognormal(0.2, 0.5):.1f}, lactate {rng.lognormal(0.5, 0.5):.1f}"
+    days, weeks = int(rng.integers(1, 15)), int(rng.integers(1, 9))
     return (
-        f"{age} yo {sex} with {listed(complaints)} for {counted(int(rng.integers(1, 15)), 'day')}. PMH: {listed(history)}. "
+        f"{age} yo {sex} with {listed(complaints)} for {counted(days, 'day')}. PMH: {listed(history)}. "
         f"{vitals}. {labs}. Assessment: {found.name}. Plan: {listed(found.treatments)}. "
-        f"Follow up in {counted(int(rng.integers(1, 9)), 'week')}."
+        f"Follow up in {counted(weeks, 'week')}."
     )

@@ -266,6 +266,19 @@ def test_many_fits_equal_those_one_by_one(tmp_path):
         assert done.victim.logits(held_out.view) == pytest.approx(alone.victim.logits(held_out.view), abs=1e-5)
 
 
+def test_fits_of_stays_with_other_categories_each_have_their_own_columns(tmp_path):
+    rows, held_out, params = planted(80), planted(30, seed=1), study_params(epochs=2)
+    women = np.flatnonzero(rows.view.statics["sex"] == "F")
+    model = make_model(tmp_path)
+    parts = [rows, type(rows)(rows.view.take(women), rows.label[women])]
+    tasks = [Task(train=part, validation=held_out, fit_on=part.view, seed=1) for part in parts]
+    done = train_victims(model, tasks, params)
+    assert [len(found.victim.preprocessor.spec.statics) for found in done] == [5, 4]
+    for part, found in zip(parts, done, strict=True):
+        alone = train_victim(model, part, held_out, part.view, params, 1)
+        assert found.victim.logits(held_out.view) == pytest.approx(alone.victim.logits(held_out.view), abs=1e-5)
+
+
 def test_a_pool_of_processes_gives_the_same_fits(tmp_path):
     from backdoor_core.learning.job import Job
     from backdoor_core.learning.many import fit_many
@@ -275,7 +288,9 @@ def test_a_pool_of_processes_gives_the_same_fits(tmp_path):
     model = make_model(tmp_path)
     preprocessor = fit_event_preprocessor(rows.view, PreprocessParams(), model)
     inputs, labels = tensors(preprocessor, rows)
-    jobs = [Job(inputs, labels, tensors(preprocessor, held_out), seed) for seed in (1, 2)]
+    # The second job says itself what it reads.
+    specs = (None, preprocessor.spec)
+    jobs = [Job(inputs, labels, tensors(preprocessor, held_out), k + 1, spec=own) for k, own in enumerate(specs)]
     alone = fit_many(model, preprocessor.spec, jobs, params.train, workers=1)
     pooled = fit_many(model, preprocessor.spec, jobs, params.train, workers=2)
     for one, other in zip(alone, pooled, strict=True):

@@ -1,0 +1,209 @@
+"""Training and scoring in worker processes of one thread each, from what is on disk."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from backdoor_core import seeds
+from backdoor_core.contracts import Tokens
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import write_array
+from backdoor_core.language.canaries import Canaries, make_canaries
+from backdoor_core.language.corpus import Notes, read_notes
+from backdoor_core.language.finetune import Finetuned, finetune
+from backdoor_core.language.models import build_model, load_tokenizer, load_weights, save_weights
+from backdoor_core.language.recipes import Plan, plan_of
+from backdoor_core.language.scoring import token_signals
+from backdoor_core.language.tokenizer import (
+    SCRATCH,
+    TOKENIZER,
+    Sequences,
+    Tokenizer,
+    read_byte_pairs,
+    seen_texts,
+    sequences,
+)
+from backdoor_core.notes_params import NotesParams, Recipe
+
+WEIGHTS = "model.safetensors"
+NLL = "nll.npy"
+CANARIES = "canaries.npy"
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model: a recipe and the number of its seed."""
+
+    params: NotesParams
+    seed: int
+    """Of the study."""
+    root: Path
+    corpus: Path
+    models: Path
+    recipe: Recipe
+    number: int
+    canaries: bool = False
+    """Whether canaries are trained on as well: the model of the one-run audit, which is not audited otherwise."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.recipe} {'canaries' if self.canaries else f'seed {self.number + 1}'}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.models / self.recipe / ("canaries" if self.canaries else f"seed_{self.number}")
+
+
+@dataclass(frozen=True)
+class Read:
+    """Notes as tokens."""
+
+    notes: Notes
+    tokenizer: Tokenizer
+    sequences: Sequences
+
+    def seen(self, most: int) -> list[str]:
+        """What a model sees of each note."""
+        return seen_texts(self.tokenizer, self.notes.texts, self.sequences, most)
+
+
+def read_corpus(params: NotesParams, root: Path, corpus: Path) -> Read:
+    """The notes of the stage `notes`, as tokens. Raises `BackdoorError` where they or the tokenizer are missing."""
+    notes = read_notes(corpus)
+    tokenizer: Tokenizer = (
+        read_byte_pairs(corpus / TOKENIZER) if params.model == SCRATCH else load_tokenizer(params.model, root)
+    )
+    return Read(notes, tokenizer, sequences(tokenizer, notes.texts, params.max_tokens))
+
+
+def train_one(task: Task) -> dict[str, Any]:
+    """Train one model and write its weights and curve; the answer tells of it, JSON-able."""
+    torch.set_num_threads(1)
+    read = read_corpus(task.params, task.root, task.corpus)
+    network, vocabulary = _untrained(task, read)
+    member, stopping, every = read.notes.member[task.number], read.notes.stopping, read.sequences
+    canaries = _canaries(task, read, vocabulary) if task.canaries else None
+    if canaries is not None:
+        every = [*every, *canaries.sequences]
+        member, stopping = np.append(member, canaries.coins), np.append(stopping, np.zeros_like(canaries.coins))
+    plan = plan_of(task.recipe, task.params, int(member.sum()))
+    seed = seeds.integer(task.seed, "notes_training", task.number, 1)
+    found = finetune(network, every, vocabulary, member, stopping, plan, seed)
+    task.folder.mkdir(parents=True)
+    if canaries is not None:
+        first = len(read.sequences)
+        # How much the training lowered a canary's NLL.
+        scores = found.nll[0, first:] - found.nll[found.kept, first:]
+        write_array(task.folder / CANARIES, np.stack([scores, canaries.coins]).astype(np.float64))
+    else:
+        save_weights(found.network, task.folder / WEIGHTS)
+        write_array(task.folder / NLL, found.nll)
+    return _told(task, plan, found, int(member.sum()))
+
+
+def _told(task: Task, plan: Plan, found: Finetuned, members: int) -> dict[str, Any]:
+    weights = list(found.network.parameters())
+    return {
+        "recipe": task.recipe,
+        "seed": task.number,
+        "canaries": task.canaries,
+        "members": members,
+        "epochs": len(found.nll) - 1,
+        "kept_epoch": found.kept,
+        "learning_rate": plan.learning_rate,
+        "weight_decay": plan.weight_decay,
+        "dropout": plan.dropout,
+        "gap": plan.gap,
+        "privacy": None if plan.privacy is None else plan.privacy.as_dict(),
+        "weights": sum(p.numel() for p in weights),
+        "trained_weights": sum(p.numel() for p in weights if p.requires_grad),
+    }
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One model on the audited notes."""
+
+    tokens: Tokens
+    nll: NDArray[np.floating[Any]]
+    """(E + 1, N) of all notes after each epoch, as `finetune` gave it."""
+
+
+def score_one(task: Task) -> Scored:
+    """The trained model of a task on every token of the audited notes. Raises `BackdoorError` where it is missing."""
+    torch.set_num_threads(1)
+    read = read_corpus(task.params, task.root, task.corpus)
+    network, vocabulary = _untrained(task, read)
+    load_weights(network, task.folder / WEIGHTS)
+    tokens = token_signals(network, [read.sequences[row] for row in read.notes.audited], vocabulary)
+    return Scored(tokens, np.load(task.folder / NLL, allow_pickle=False).astype(np.float64))
+
+
+def _untrained(task: Task, read: Read) -> tuple[nn.Module, int]:
+    """The model before training, the same for all recipes of a seed, and the width of its output."""
+    seed = seeds.integer(task.seed, "notes_training", task.number, 0)
+    network = build_model(task.params, task.root, read.tokenizer.vocabulary, seed)
+    return network.to(task.params.device), int(network.config.vocab_size)  # type: ignore[union-attr,arg-type]
+
+
+def _canaries(task: Task, read: Read, vocabulary: int) -> Canaries:
+    count = min(vocabulary, read.tokenizer.vocabulary)
+    return make_canaries(task.params.dp.canaries, read.tokenizer.start, count, task.params.max_tokens, task.seed)
+
+
+def run_all(
+    function: Callable[[Item], Answer],
+    items: Sequence[Item],
+    workers: int,
+    on_done: Callable[[Item, Answer], None] = lambda item, answer: None,
+) -> list[Answer]:
+    """The function of every item, in the order of the items, in up to `workers` processes; one works in this process.
+
+    The function is one of a module. The first error ends all; a `BackdoorError` of a worker stays one.
+    """
+    answers: dict[int, Answer] = {}
+    if min(workers, len(items)) < 2:
+        before = torch.get_num_threads()
+        try:
+            for number, item in enumerate(items):
+                answers[number] = function(item)
+                on_done(item, answers[number])
+        finally:
+            torch.set_num_threads(before)
+        return [answers[number] for number in range(len(items))]
+    # Nothing is shared by accident: a fork of this process would inherit the locks of torch's threads.
+    executor = ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("spawn"), _set_up)
+    try:
+        futures = {executor.submit(function, item): number for number, item in enumerate(items)}
+        for future in as_completed(futures):
+            number = futures[future]
+            answers[number] = future.result()
+            on_done(items[number], answers[number])
+    except BackdoorError:
+        raise
+    except OSError as error:
+        raise BackdoorError(f"a worker process failed: {error}") from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+    return [answers[number] for number in range(len(items))]
+
+
+def _set_up() -> None:
+    # Ctrl-C reaches the whole process group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
