@@ -41,6 +41,9 @@ class EventTransformerOptions(Options):
     recency_halflife: float = Field(
         6.0, gt=0, description="hours before the stay's last event at which an event weighs half as much in that loss"
     )
+    snapshot_every: int = Field(
+        0, ge=0, description="keep how the pooling heads weigh each type of event, every so many batches; 0 never"
+    )
     text: str = Field(
         "hashing", min_length=1, description="text encoder: hashing, minilm, or a Hugging Face id or local folder"
     )
@@ -106,5 +109,6 @@ class EventTransformer(EventModel):
             dropout=options.dropout,
             recency_weight=options.recency_weight,
             recency_halflife=options.recency_halflife,
+            snapshot_every=options.snapshot_every,
         )
         return EventTransformerNetwork(spec, shape)

@@ -257,6 +257,31 @@ def test_training_is_deterministic_and_goes_on_after_a_kill(tmp_path):
     assert all(torch.equal(whole[key], value) for key, value in resumed.items())
 
 
+def test_snapshots_of_attention_are_kept_every_so_many_batches(tmp_path):
+    rows, held_out, params = planted(60), planted(30, seed=1), study_params(epochs=4)
+    model = make_model(tmp_path, snapshot_every=2)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(epoch):
+        if epoch.epoch == 2:
+            raise KilledError
+
+    whole = train_victim(model, rows, held_out, rows.view, params, 3).last["_extra_state"]
+    # 2 batches an epoch, one snapshot of each second one; the types share a head's whole weight.
+    assert whole.shape == (1 + 4, 4, 2)
+    assert whole[0].eq(8).all()
+    assert torch.allclose(whole[1:].sum(dim=2), torch.ones(4, 4), atol=1e-5)
+    with pytest.raises(KilledError):
+        train_victim(model, rows, held_out, rows.view, params, 3, kill, tmp_path / "resume.pt")
+    resumed = train_victim(model, rows, held_out, rows.view, params, 3, resume=tmp_path / "resume.pt").last
+    assert torch.equal(resumed["_extra_state"], whole)
+    plain = train_victim(make_model(tmp_path), rows, held_out, rows.view, params, 3).last
+    assert len(plain["_extra_state"]) == 1
+    assert torch.equal(plain["project.weight"], resumed["project.weight"])
+
+
 def test_many_fits_equal_those_one_by_one(tmp_path):
     rows, held_out, params = planted(60), planted(30, seed=1), study_params(epochs=2)
     model = make_model(tmp_path)

@@ -35,6 +35,7 @@ class EventShape:
     dropout: float
     recency_weight: float
     recency_halflife: float
+    snapshot_every: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class EventTransformerNetwork(HeadedNetwork):
         self.pool = Attention(shape.width, shape.pooling_heads)
         self.body = hidden_layers(shape.width + len(spec.statics), shape.hidden, shape.dropout)
         self.event_head = nn.Linear(shape.width, 1) if shape.recency_weight else None
+        self.batches = 0
+        self.snapshots = torch.zeros(0, shape.pooling_heads, len(spec.types))
 
     def embed(self, x: EventBatch) -> Tensor:
         """(N, hidden[-1]) activations of the last hidden layer."""
@@ -182,6 +185,7 @@ class EventTransformerNetwork(HeadedNetwork):
         """
         tokens = self.tokens(x)
         encoded = self.encoded(tokens)
+        self._snapshot(x, tokens, encoded)
         logits = self.head(self.classify(self._pooled(encoded, tokens.real), x.statics))
         loss = functional.binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=pos_weight)
         if self.event_head is None:
@@ -196,6 +200,36 @@ class EventTransformerNetwork(HeadedNetwork):
         )
         by_stay = (weight * by_event).sum(1) / weight.sum(1)
         return loss + self.shape.recency_weight * by_stay.mean()
+
+    def get_extra_state(self) -> Tensor:
+        """(1 + snapshots, pooling heads, types): how many batches were met, in the first, and the snapshots.
+
+        Part of the state_dict, so that a fit that goes on after a kill ends with the same ones.
+        """
+        count = torch.full((1, *self.snapshots.shape[1:]), float(self.batches))
+        return torch.cat([count, self.snapshots])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        self.batches = int(state[0].max()) if state[0].numel() else 0
+        self.snapshots = state[1:].clone()
+
+    def _snapshot(self, x: EventBatch, tokens: Tokens, encoded: Tensor) -> None:
+        """Every so many batches: how much of each pooling head's weight falls on events of each type."""
+        self.batches += self.training
+        every = self.shape.snapshot_every
+        if not (self.training and every and self.batches % every == 0):
+            return
+        with torch.no_grad():
+            weights = self.pool.weights(encoded, self._queries(encoded), _mask(tokens.real))[:, :, 0]
+            place, real = x.padded()
+            found = torch.zeros(weights.shape[1], self.types + 1)
+            if len(x.entry):
+                kind = torch.where(real, x.types[x.entry][place], -1) + 1
+                spread = kind[:, None].expand_as(weights)
+                by_type = weights.new_zeros(*weights.shape[:2], self.types + 1).scatter_add_(2, spread, weights)
+                found = by_type.mean(dim=0).cpu()
+            self.snapshots = torch.cat([self.snapshots, found[None, :, 1:]])
 
     def _pooled(self, encoded: Tensor, real: Tensor) -> Tensor:
         pooled: Tensor = self.pool(encoded, self._queries(encoded), _mask(real))
