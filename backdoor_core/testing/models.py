@@ -11,9 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from backdoor_core.contracts import Capability, InputSpec, TorchModel
+from backdoor_core.contracts import Capability, TorchModel
 from backdoor_core.learning.checkpoint import load_state, save_state
+from backdoor_core.learning.inputs import Inputs
 from backdoor_core.testing.check import expect
+from backdoor_core.testing.inputs import (
+    Spec,
+    copied,
+    differentiable,
+    equal,
+    make_input,
+    parted,
+    reversed_rows,
+    specs_of,
+)
 
 ROWS = 64
 TOLERANCE = 1e-4
@@ -24,12 +35,12 @@ STEPS = 400
 
 def shapes_are_those_of_the_contract(model: TorchModel) -> None:
     """One finite logit a row and (batch, D) activations, for one row and several, and for each kind of spec."""
-    for spec in _specs(model):
+    for spec in specs_of(model):
         network = _network(model, spec)
         for rows in (1, 7):
             with torch.no_grad():
                 logits, embedded = network(make_input(spec, rows)), network.embed(make_input(spec, rows))
-            about = f"{rows} rows of {len(spec.features)} features, {spec.blocks} blocks, steps {spec.steps}"
+            about = f"{rows} rows of {spec}"
             expect(logits.shape == (rows,), f"forward gives {tuple(logits.shape)} for {about}; give one logit a row")
             expect(logits.dtype == torch.float32, f"forward gives {logits.dtype}; give float32")
             expect(bool(torch.isfinite(logits).all()), f"forward gives NaN or infinite logits for {about}")
@@ -76,21 +87,21 @@ def rows_do_not_depend_on_their_batch(model: TorchModel) -> None:
     with torch.no_grad():
         together = network(x)
         for size in (1, 5):
-            parts = torch.cat([network(part) for part in torch.split(x, size)])
+            parts = torch.cat([network(part) for part in parted(x, size)])
             _expect_close(parts, together, f"logits differ in batches of {size}")
-        _expect_close(network(x.flip(0)).flip(0), together, "logits depend on the order of the rows")
+        _expect_close(network(reversed_rows(x)).flip(0), together, "logits depend on the order of the rows")
 
 
 def the_input_is_left_as_it_was(model: TorchModel) -> None:
     """Neither forward nor embed writes into its input, in training or in evaluation mode."""
     network, x = _network(model), make_input(_spec(model), ROWS)
-    before = x.clone()
+    before = copied(x)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for training in (True, False):
             network.train(training)
             network(x)
             network.embed(x)
-    expect(torch.equal(x, before), "the network writes into its input")
+    expect(equal(x, before), "the network writes into its input")
 
 
 def a_checkpoint_restores_the_model(model: TorchModel) -> None:
@@ -129,11 +140,13 @@ def overfits_64_rows(model: TorchModel) -> None:
 
 def gradients_reach_every_input(model: TorchModel) -> None:
     """Each channel (at each step) has a finite gradient that is not zero for some row."""
-    network, x = _network(model), make_input(_spec(model), ROWS).requires_grad_()
-    (gradient,) = torch.autograd.grad(network(x).sum(), x)
-    expect(bool(torch.isfinite(gradient).all()), "the gradient by the input is NaN or infinite")
-    idle = (gradient == 0).all(dim=0).nonzero().tolist()
-    expect(not idle, f"no gradient reaches {len(idle)} inputs, the first at {idle[0] if idle else None}")
+    network = _network(model)
+    x, tensors = differentiable(make_input(_spec(model), ROWS))
+    gradients = torch.autograd.grad(network(x).sum(), tensors, allow_unused=True, materialize_grads=True)
+    for gradient in gradients:
+        expect(bool(torch.isfinite(gradient).all()), "the gradient by the input is NaN or infinite")
+        idle = (gradient == 0).all(dim=0).nonzero().tolist()
+        expect(not idle, f"no gradient reaches {len(idle)} inputs, the first at {idle[0] if idle else None}")
 
 
 def attention_rows_sum_to_one(model: TorchModel) -> None:
@@ -168,32 +181,11 @@ BY_CAPABILITY: Sequence[tuple[Capability, Callable[[TorchModel], None]]] = (
 )
 
 
-def make_input(spec: InputSpec, rows: int, seed: int = 0) -> Tensor:
-    """Made-up preprocessed input: standard normal values, 0 where missing, then the blocks that `spec` asks for."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (rows, len(spec.features)) if spec.steps is None else (rows, spec.steps, len(spec.features))
-    missing = torch.rand(shape, generator=generator) < 0.2
-    values = torch.randn(shape, generator=generator).masked_fill(missing, 0.0)
-    hours = torch.rand(shape, generator=generator)
-    return torch.cat([values, missing.float(), hours][: spec.blocks], dim=-1)
+def _spec(model: TorchModel) -> Spec:
+    return specs_of(model)[0]
 
 
-def _spec(model: TorchModel) -> InputSpec:
-    """Wide enough that even a linear model can tell 64 random rows apart."""
-    return _made_spec(8, 3, 12) if model.modality == "series" else _made_spec(32, 2, None)
-
-
-def _specs(model: TorchModel) -> list[InputSpec]:
-    if model.modality == "series":
-        return [_spec(model), _made_spec(5, 1, 48), _made_spec(1, 3, 1)]
-    return [_spec(model), _made_spec(5, 1, None), _made_spec(1, 2, None)]
-
-
-def _made_spec(features: int, blocks: int, steps: int | None) -> InputSpec:
-    return InputSpec(tuple(f"feature_{number}" for number in range(features)), blocks, steps)
-
-
-def _network(model: TorchModel, spec: InputSpec | None = None, seed: int = 0) -> Any:
+def _network(model: TorchModel, spec: Spec | None = None, seed: int = 0) -> Any:
     """A fresh network in evaluation mode. `Any`: what the contract promises of it is what is checked."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -201,7 +193,7 @@ def _network(model: TorchModel, spec: InputSpec | None = None, seed: int = 0) ->
     return network.eval()
 
 
-def _loss_after_fitting(network: Any, x: Tensor, y: Tensor, rate: float) -> float:
+def _loss_after_fitting(network: Any, x: Inputs, y: Tensor, rate: float) -> float:
     """Loss in evaluation mode once below 0.1, else after the last step."""
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     loss = float("inf")

@@ -9,9 +9,9 @@ import pytest
 from backdoor_core.contracts import InputSpec
 from backdoor_core.plugins import discover
 from backdoor_core.testing import model_checks
-from backdoor_models import GBDT, GRU, LSTM, MLP, TCN, FTTransformer, Logistic, TabTransformer
+from backdoor_models import GBDT, GRU, LSTM, MLP, TCN, EventTransformer, FTTransformer, Logistic, TabTransformer
 
-ALL = (Logistic, GBDT, MLP, TabTransformer, FTTransformer, LSTM, GRU, TCN)
+ALL = (Logistic, GBDT, MLP, TabTransformer, FTTransformer, LSTM, GRU, TCN, EventTransformer)
 TABLE = InputSpec(tuple(f"f{i}" for i in range(30)), blocks=2)
 SERIES = InputSpec(tuple(f"f{i}" for i in range(30)), blocks=3, steps=24)
 
@@ -21,12 +21,13 @@ def test_conformance(check):
     check()
 
 
-def test_the_distribution_registers_its_eight_models_with_their_view_and_capabilities():
+def test_the_distribution_registers_its_nine_models_with_their_view_and_capabilities():
     catalog = discover(entry_points(group="backdoor_core", name="models"), environ={})
     assert catalog.broken == ()
     registered = {r.name: (r.component.modality, r.component.capabilities) for r in catalog.registrations()}
     torch_model = frozenset({"embedding", "gradient"})
     assert registered == {
+        "event_transformer": ("events", torch_model | {"attention"}),
         "ft_transformer": ("table", torch_model | {"attention"}),
         "gbdt": ("table", frozenset()),
         "gru": ("series", torch_model),
