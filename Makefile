@@ -46,7 +46,7 @@ report: install ## Make run/report.html anew
 	dvc repro --single-item --force report
 
 clean: ## Remove what the pipeline made (the DVC cache and .venv stay)
-	rm -rf data/cohort data/splits.json run plugins.lock.json dvc_plots
+	rm -rf data/cohort data/splits.json data/text_embeddings run plugins.lock.json dvc_plots
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -36,7 +36,7 @@ class RegularizedParams(_Section):
     dropout: float = Field(0.2, ge=0, lt=1, description="share of activations that are dropped")
     epochs: int | None = Field(None, ge=1, description="most epochs; null is that of notes.epochs")
     gap: float | None = Field(
-        0.05,
+        0.1,
         gt=0,
         description="stop before the NLL of the stopping part exceeds that of the members by more than this share of "
         "it; null does not stop",
@@ -74,11 +74,11 @@ class NotesParams(_Section):
     batch_size: int = Field(16, ge=1, le=4096, description="notes a step")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="AdamW's step size in the recipe baseline")
     max_tokens: int = Field(256, ge=8, le=100_000, description="of a longer note the first tokens only are used")
+    tokenizer: float = Field(
+        0.05, gt=0, lt=1, description="share of the notes, by patient, that the tokenizer is trained on: never audited"
+    )
     stopping: float = Field(
-        0.15,
-        gt=0,
-        lt=1,
-        description="share of the notes, by patient, for early stopping and the tokenizer: never audited",
+        0.1, gt=0, lt=1, description="share of the notes, by patient, for early stopping: never audited either"
     )
     members: float = Field(0.7, gt=0, lt=1, description="share of the other notes, by patient, that are trained on")
     lora: int = Field(
@@ -105,7 +105,9 @@ class NotesParams(_Section):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> Self:
+    def _parts_and_names(self) -> Self:
+        if self.tokenizer + self.stopping >= 1:
+            raise ValueError("tokenizer and stopping leave no note; together they must be below 1")
         for key, names in (("recipe", self.recipe), ("audits", self.audits)):
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{key} lists {', '.join(twice)} more than once")

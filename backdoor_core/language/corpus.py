@@ -26,10 +26,15 @@ class Notes:
     subject_id: Integers
     """(N,)"""
     texts: tuple[str, ...]
+    tokenizer: Booleans
+    """(N,) the part that the tokenizer is trained on, the same for all seeds.
+
+    A tokenizer fits the notes it learned from: fewer tokens, each of a higher NLL. So no other part shares them.
+    """
     stopping: Booleans
-    """(N,) the part for early stopping and the tokenizer, the same for all seeds."""
+    """(N,) the part for early stopping, the same for all seeds."""
     member: Booleans
-    """(S, N) the members of each seed; a note that is neither member nor of the stopping part is a non-member."""
+    """(S, N) the members of each seed; one that is in no part is a non-member."""
 
     def __len__(self) -> int:
         return len(self.record_id)
@@ -37,7 +42,7 @@ class Notes:
     @property
     def audited(self) -> NDArray[np.intp]:
         """Rows of the members and non-members."""
-        return np.flatnonzero(~self.stopping)
+        return np.flatnonzero(~(self.tokenizer | self.stopping))
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,37 @@ def without_repeats(notes: Sequence[Note]) -> tuple[list[Note], Dropped]:
 
 
 def split_notes(
-    subject_id: Integers, stopping: float, members: float, count: int, seed: int
-) -> tuple[Booleans, Booleans]:
-    """(N,) the stopping part and (S, N) the members of each of `count` seeds, whole patients each.
+    subject_id: Integers, tokenizer: float, stopping: float, members: float, count: int, seed: int
+) -> tuple[Booleans, Booleans, Booleans]:
+    """(N,) tokenizer part, (N,) stopping part and (S, N) members of each of `count` seeds, whole patients each.
 
-    The stopping part is one for all seeds; `members` is a share of the other notes. Patients are taken in random
+    The first two are the same for all seeds; `members` is a share of the other notes. Patients are taken in random
     order as long as the part's share of notes is not reached. Raises `BackdoorError` where a part has fewer than
     `SMALLEST` patients.
     """
     subjects = np.asarray(subject_id)
-    apart = _taken(subjects, np.ones(len(subjects), np.bool_), stopping, seeds.generator(seed, "notes_split"))
+    rng = seeds.generator(seed, "notes_split")
+    for_tokens = _taken(subjects, np.ones(len(subjects), np.bool_), tokenizer, rng)
+    # Of the rest, the share that is `stopping` of all.
+    for_stopping = _taken(subjects, ~for_tokens, stopping / (1 - tokenizer), rng)
+    apart = for_tokens | for_stopping
     rows = [
         _taken(subjects, ~apart, members, seeds.generator(seed, "notes_split", 1 + number)) for number in range(count)
     ]
     chosen = np.stack(rows)
-    for part, mask in (("stopping part", apart), ("members", chosen[0]), ("non-members", ~apart & ~chosen[0])):
+    for part, mask in (
+        ("tokenizer part", for_tokens),
+        ("stopping part", for_stopping),
+        ("members", chosen[0]),
+        ("non-members", ~apart & ~chosen[0]),
+    ):
         patients = len(np.unique(subjects[mask]))
         if patients < SMALLEST:
             raise BackdoorError(
                 f"params.yaml: notes: the {part} would have {patients} patients, {SMALLEST} are needed; "
-                "use a larger corpus, or change notes.stopping or notes.members"
+                "use a larger corpus, or change notes.tokenizer, notes.stopping or notes.members"
             )
-    return apart, chosen
+    return for_tokens, for_stopping, chosen
 
 
 def _taken(subjects: Integers, among: Booleans, share: float, rng: np.random.Generator) -> Booleans:
@@ -118,7 +132,7 @@ def write_notes(folder: Path, notes: Notes) -> None:
 
 def _parts(notes: Notes, member: Booleans) -> NDArray[np.object_]:
     words = np.where(notes.stopping, "stopping", np.where(member, "member", "nonmember"))
-    return words.astype(object)
+    return np.where(notes.tokenizer, "tokenizer", words).astype(object)
 
 
 def read_notes(folder: Path) -> Notes:
@@ -129,6 +143,7 @@ def read_notes(folder: Path) -> Notes:
         record_id=tuple(table["record_id"]),
         subject_id=table["subject_id"],
         texts=tuple(table["text"]),
+        tokenizer=np.asarray(seeds_of[0] == "tokenizer"),
         stopping=np.asarray(seeds_of[0] == "stopping"),
         member=np.stack([np.asarray(part == "member") for part in seeds_of]),
     )

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -49,6 +50,7 @@ class Privacy:
         return asdict(self)
 
 
+@cache
 def plan_privacy(
     members: int, batch_size: int, epochs: int, epsilon: float, delta: float, max_grad_norm: float
 ) -> Privacy:
@@ -113,7 +115,7 @@ class PrivateTraining:
             self._optimizer.step()
             self._optimizer.zero_grad()
         for number, portion in enumerate(portions, start=1):
-            _backward(self._by_record, *padded(self._sequences, portion, self._device))
+            backward_by_record(self._by_record, *padded(self._sequences, portion, self._device))
             self._optimizer.signal_skip_step(do_skip=number < len(portions))
             self._optimizer.step()
             self._optimizer.zero_grad()
@@ -133,7 +135,7 @@ def by_record(model: nn.Module, sequences: Sequences, rows: Rows) -> Any:
     device = next(model.parameters()).device
     try:
         found = opacus.GradSampleModule(model.train(), loss_reduction="sum")
-        _backward(found, *padded(sequences, rows, device))
+        backward_by_record(found, *padded(sequences, rows, device))
     # Opacus and the parts of torch that it builds on raise what they please for a network they cannot take.
     except Exception as error:
         raise BackdoorError(_unfit(model, error)) from error
@@ -152,7 +154,8 @@ def _unfit(model: nn.Module, reason: object) -> str:
     return f"params.yaml: notes.recipe: dp: Opacus cannot train {type(model).__name__}: {said}; use model scratch"
 
 
-def _backward(model: Any, tokens: Tensor, own: Tensor) -> None:
+def backward_by_record(model: Any, tokens: Tensor, own: Tensor) -> None:
+    """Leave the gradient of each record's mean NLL in the parameters' `grad_sample`."""
     with _quiet():
         note_nll(logits_of(model, tokens), tokens, own).sum().backward()  # type: ignore[no-untyped-call]
 

@@ -87,8 +87,8 @@ def report_text(results: Json) -> str:
         f"Corpus `{corpus['corpus']}`: {corpus['notes']:,} notes of {corpus['patients']:,} patients "
         f"({corpus['dropped']['repeated']:,} repeated and {corpus['dropped']['empty']:,} empty ones dropped). "
         f"Model `{notes['model']}`, {notes['seeds']} seeds, each with its own members, drawn by patient: "
-        f"{corpus['members'][0]:,} members, {corpus['nonmembers'][0]:,} non-members, and {corpus['stopping']:,} notes "
-        "for early stopping and the tokenizer that are neither.",
+        f"{corpus['members'][0]:,} members, {corpus['nonmembers'][0]:,} non-members; {corpus['stopping']:,} notes "
+        f"for early stopping and {corpus['tokenizer']:,} for the tokenizer are neither.",
         "",
         *_utility(results),
         *_verdicts(results),

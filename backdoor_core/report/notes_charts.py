@@ -105,6 +105,6 @@ def _trade(axes: Axes, results: Mapping[str, Any], audit: str | None) -> None:
             use["value"], leak["value"], up, across, _MARKS[recipe], color=COLORS[recipe], capsize=2, label=recipe
         )
     axes.axhline(0.5, color=NEUTRAL, linestyle=":", linewidth=1)
-    axes.set(title="Leak against use (line: NLL, by epoch)", xlabel="held-out NLL", ylabel=f"AUC of {audit}")
+    axes.set(title="Leak against use", xlabel="held-out NLL", ylabel=f"AUC of {audit}")
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

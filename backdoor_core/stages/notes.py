@@ -15,19 +15,21 @@ from backdoor_core.study import Study
 def run(study: Study) -> None:
     """Write the notes, who is a member by seed, and for a model from nothing its tokenizer, into run/notes/corpus.
 
-    The tokenizer learns from the stopping part alone, so that no audited note shapes it.
+    The tokenizer learns from a part of its own, so that no audited note shapes it.
     """
     params, seed = study.params.notes, study.params.seed
     found, dropped = without_repeats(study.corpus().records(seeds.generator(seed, "notes")))
     subjects = np.array([note.subject_id for note in found], dtype=np.int64)
-    stopping, member = split_notes(subjects, params.stopping, params.members, params.seeds, seed)
+    parts = split_notes(subjects, params.tokenizer, params.stopping, params.members, params.seeds, seed)
     texts = tuple(note.text for note in found)
-    notes = Notes(tuple(note.record_id for note in found), subjects, texts, stopping, member)
+    notes = Notes(tuple(note.record_id for note in found), subjects, texts, *parts)
     card = card_of(notes, dropped)
     with replacing_directory(study.paths.notes / "corpus") as folder:
         write_notes(folder, notes)
         if params.model == SCRATCH:
-            tokenizer = train_byte_pairs([texts[row] for row in np.flatnonzero(stopping)], params.scratch.vocabulary)
+            tokenizer = train_byte_pairs(
+                [texts[row] for row in np.flatnonzero(notes.tokenizer)], params.scratch.vocabulary
+            )
             tokenizer.save(str(folder / TOKENIZER))
             card["vocabulary"] = tokenizer.get_vocab_size()
         write_json(folder / "card.json", {"corpus": params.corpus, **card})
@@ -40,6 +42,7 @@ def card_of(notes: Notes, dropped: Dropped) -> dict[str, Any]:
         "notes": len(notes),
         "patients": len(np.unique(notes.subject_id)),
         "dropped": {"empty": dropped.empty, "repeated": dropped.repeated},
+        "tokenizer": int(notes.tokenizer.sum()),
         "stopping": int(notes.stopping.sum()),
         "members": notes.member.sum(axis=1).tolist(),
         "nonmembers": (len(notes.audited) - notes.member.sum(axis=1)).tolist(),

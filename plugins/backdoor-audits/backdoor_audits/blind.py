@@ -104,6 +104,8 @@ def _by_boosting(fit: Floats, truth: NDArray[np.bool_], fold: Floats) -> NDArray
     # Shallow and few, without early stopping, whose split by row would part a patient's records. Weights for the two
     # memberships would leave ranks much as they are, and take ten times as long, for bins are weighted too.
     model = HistGradientBoostingClassifier(max_iter=60, max_depth=4, early_stopping=False, random_state=0)
+    # The binning fails on a column without any value; a constant says as little.
+    fit = np.where(np.isnan(fit).all(axis=0), 0.0, fit)
     return model.fit(fit, truth).decision_function(fold)
 
 

@@ -99,3 +99,12 @@ def test_too_few_of_either_kind_are_refused(audit, classifier, members):
 def test_few_patients_make_few_folds(audit, classifier):
     signals = dataclasses.replace(classifier(records=40), truth=np.arange(40) < 3)
     assert np.isfinite(audit(Blind, signals, classifier="logistic")).all()
+
+
+@pytest.mark.parametrize("kind", ["boosting", "logistic"])
+def test_a_column_without_any_value_says_nothing(audit, classifier, kind):
+    """A hospital that never measures a feature: seven of set-a's columns are like that."""
+    signals = classifier(records=300)
+    empty = np.full((len(signals.groups), 1), np.nan)
+    more = dataclasses.replace(signals, inputs=np.column_stack([signals.inputs, empty]))
+    assert np.isfinite(audit(Blind, more, classifier=kind)).all()
