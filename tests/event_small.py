@@ -74,6 +74,7 @@ def small_victim(view, seed=0, layers=2, scale=3.0):
     shape = EventShape(
         width=8, layers=layers, heads=2, feed_forward=6, pooling_heads=2, hidden=(4,), encoder_dropout=0.0, dropout=0.0,
         recency_weight=0.0, recency_halflife=6.0,
+        snapshot_every=0,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -131,7 +131,7 @@ def test_added_copies_and_cover_stays_run_through_to_the_page(tmp_path, plain_ch
     poison = {"rate": 0.05, "mode": "add", "cover_rate": 0.02}
     changes = {"poison": poison, "detection": {"nulls": 2}, "detectors": ["range_rule", "loss_isolation"]}
     study = make_study(tmp_path, stays=800, **changes)
-    page = page_of(run_stages(study, *TO_DETECT, "evaluate", "cleanse", "explain", "report"))
+    page = page_of(run_stages(study, *TO_DETECT, "evaluate", "cleanse", "explain", "audit", "report"))
     manifest = read_json(study.paths.run / "poison.json")
     poisoned, cover = manifest["poisoned_stays"], manifest["cover_stays"]
     filters = read_json(study.paths.run / "results_cleanse.json")["filters"]
@@ -148,7 +148,7 @@ def test_added_copies_and_cover_stays_run_through_to_the_page(tmp_path, plain_ch
 def test_a_clean_study_runs_through_to_the_page(tmp_path, plain_charts):
     changes = {"poison": {"rate": 0}, "detection": {"nulls": 0}, "detectors": ["range_rule", "random_filter"]}
     study = make_study(tmp_path, stays=600, **changes)
-    page = page_of(run_stages(study, *TO_DETECT, "evaluate", "cleanse", "explain", "report"))
+    page = page_of(run_stages(study, *TO_DETECT, "evaluate", "cleanse", "explain", "audit", "report"))
     found = read_json(study.paths.run / "results_cleanse.json")
     assert found["filters"]["perfect"]["removed"] == found["filters"]["range_rule"]["removed"] == 0
     assert found["filters"]["random_filter"]["removed"] > 0
