@@ -36,13 +36,13 @@ TRIGGERS = {
     ),
 }  # fmt: skip
 RATES = (0.005, 0.01, 0.02, 0.05)
+DEFAULT_STAYS = 10_000
 FURTHER = {"in_range": (0.1,)}
 """Rates of single triggers beyond the others'."""
 
 
-def build(study: Study, name: str, data: Path | None, stays: int, work: Path) -> Cohort:
+def build(study: Study, name: str, data: Path | None, stays: int, out: Path) -> Cohort:
     """The 24 h core30 cohort, built once."""
-    out = work / f"cohort_{name}"
     if not (out / "card.json").exists():
         if name == "set-a":
             if data is None:
@@ -57,7 +57,7 @@ def build(study: Study, name: str, data: Path | None, stays: int, work: Path) ->
         else:
             source, given = "synthetic", {"stays": stays}
         registered = study.catalog.get("cohort", source)
-        component = registered.component(study.catalog.resolve("cohort", source, given), Context(root=work))
+        component = registered.component(study.catalog.resolve("cohort", source, given), Context(root=out.parent))
         rng = seeds.generator(study.params.seed, "cohort")
         build_cohort(component, Inclusion(views=("table", "series")), rng, out)
     return load_cohort(out)
@@ -127,17 +127,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", choices=("synthetic", "set-a"), required=True)
     parser.add_argument("--data", type=Path, help="folder of the PhysioNet 2012 files, for set-a")
-    parser.add_argument("--stays", type=int, default=10_000, help="of the synthetic cohort")
+    parser.add_argument("--stays", type=int, default=DEFAULT_STAYS, help="of the synthetic cohort")
     parser.add_argument("--work", type=Path, default=Path("runs/attacks"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--models", nargs="*", default=["mlp", "gbdt", "lstm"])
     parser.add_argument("--triggers", nargs="*", help="only these")
-    parser.add_argument("--write", type=Path, help="replace the section `attacks: COHORT` of this file")
+    parser.add_argument(
+        "--write", type=Path, help="replace the section `attacks: COHORT` (or `attacks: synthetic-STAYS`) of this file"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     study = load_study(REPOSITORY)
-    cohort = build(study, args.cohort, args.data, args.stays, args.work)
-    kept = args.work / f"{args.cohort}.jsonl"
+    # Stays of another number are other results, and have a place of their own.
+    named = args.cohort if args.cohort == "set-a" or args.stays == DEFAULT_STAYS else f"{args.cohort}-{args.stays}"
+    cohort = build(study, args.cohort, args.data, args.stays, args.work / f"cohort_{named}")
+    kept = args.work / f"{named}.jsonl"
     results = kept_results(kept)
     for name in args.models:
         model = study.component("model", name)
@@ -165,7 +169,7 @@ def main() -> None:
     text = table([r for r in results if r["model"] in args.models and r["seed"] < args.seeds])
     print(text)
     if args.write:
-        replace_section(args.write, f"attacks: {args.cohort}", text)
+        replace_section(args.write, f"attacks: {named}", text)
 
 
 if __name__ == "__main__":
