@@ -4,7 +4,7 @@ Each purpose has its own child of one `numpy.random.SeedSequence`, so that drawi
 one purpose never shifts another, and adding a purpose leaves the existing streams as they were.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -35,31 +35,7 @@ Purpose = Literal[
 ]
 
 # The position is the spawn key: append, never reorder.
-_PURPOSES: tuple[Purpose, ...] = (
-    "splits",
-    "training",
-    "poison_rows",
-    "trigger_fit",
-    "trigger_apply",
-    "detection",
-    "bootstrap",
-    "cohort",
-    "plausibility",
-    "trusted",
-    "cleanse",
-    "repair",
-    "explanation",
-    "explain_bootstrap",
-    "references",
-    "audit",
-    "leak_bootstrap",
-    "notes",
-    "notes_split",
-    "notes_training",
-    "notes_audit",
-    "notes_bootstrap",
-    "canaries",
-)
+_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def seed_sequence(seed: int, purpose: Purpose, *keys: int) -> np.random.SeedSequence:
