@@ -79,6 +79,11 @@ class Paths:
         """The clean retrains, one folder each."""
         return self.run / "nulls"
 
+    @property
+    def null_scores(self) -> Path:
+        """What the detectors say of the clean retrains."""
+        return self.run / "null_scores.parquet"
+
 
 @dataclass(frozen=True)
 class Study:

@@ -31,27 +31,25 @@ from backdoor_core.statistics import Estimate
 Json = dict[str, Any]
 
 
-def judge_trigger(
-    clean: View,
-    triggered: View,
-    train: View,
-    patients: Integers,
-    preprocessor: AnyPreprocessor,
-    rng: np.random.Generator,
-    replicates: int,
-) -> Json:
-    """How plausible the trigger is, and what `preprocessor` makes of it; on events null, for they have no columns.
+def plausibility_of(
+    clean: View, triggered: View, train: View, patients: Integers, rng: np.random.Generator, replicates: int
+) -> Json | None:
+    """How plausible the trigger is; on events None, for they have no columns.
 
     `clean` and `triggered` are the same M stays, `patients` (M,) whose they are, `train` the clean training part.
     """
     if isinstance(clean, EventsView) or isinstance(triggered, EventsView) or isinstance(train, EventsView):
-        return {"plausibility": None, "exposure": None}
+        return None
+    return plausibility_card(clean, triggered, train, patients, rng, replicates)
+
+
+def exposure_of(preprocessor: AnyPreprocessor, clean: View, triggered: View) -> list[Json] | None:
+    """What a model's preprocessing makes of the trigger in the same M stays; on events None."""
+    if isinstance(clean, EventsView) or isinstance(triggered, EventsView):
+        return None
     if not isinstance(preprocessor, Preprocessor):
         raise TypeError("a table or series needs the preprocessing of one")
-    return {
-        "plausibility": plausibility_card(clean, triggered, train, patients, rng, replicates),
-        "exposure": exposure(preprocessor, clean, triggered, changed_cells(clean, triggered)),
-    }
+    return exposure(preprocessor, clean, triggered, changed_cells(clean, triggered))
 
 
 def evaluate(

@@ -73,11 +73,15 @@ class Task:
 
 
 def train_victims(
-    model: Model, tasks: Sequence[Task], params: Params, on_done: Callable[[Sequence[int]], None] = lambda numbers: None
+    model: Model,
+    tasks: Sequence[Task],
+    params: Params,
+    on_done: Callable[[Sequence[int]], None] = lambda numbers: None,
+    workers: int | None = None,
 ) -> list[Trained]:
     """Each as `train_victim` gives it within the rounding of sums; networks are fitted many at once (`many.fit_many`).
 
-    `on_done` hears the numbers of the tasks that are done. The inputs of at most 2 GiB of tasks are held at once.
+    `on_done` hears the numbers of the tasks that are done; `workers`: see there. The inputs of at most 2 GiB of tasks are held at once.
     """
     done: list[Trained] = []
     for first, part in _portions(tasks):
@@ -96,7 +100,7 @@ def train_victims(
         def heard(numbers: Sequence[int], first: int = first) -> None:
             on_done([first + number for number in numbers])
 
-        fits = fit_many(as_torch(model), prepared[0].spec, jobs, params.train, on_done=heard)
+        fits = fit_many(as_torch(model), prepared[0].spec, jobs, params.train, workers=workers, on_done=heard)
         done += [
             _trained(preprocessor, found, task.validation, params)
             for preprocessor, found, task in zip(prepared, fits, part, strict=True)

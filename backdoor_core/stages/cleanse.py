@@ -20,7 +20,7 @@ from backdoor_core.files import write_json
 from backdoor_core.learning.performance import performance
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim, load_victim
-from backdoor_core.stages.data import Parts, load_parts, test_weights
+from backdoor_core.stages.data import Parts, Shared, load_shared, test_weights
 from backdoor_core.stages.mending import as_network, repair_victim
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
 from backdoor_core.study import Study
@@ -55,19 +55,20 @@ class Judge:
         return {name: estimate.as_dict() for name, estimate in shown.items()}
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Remove what each detector flags, and for control as many stays at random, and exactly the poisoned ones.
 
     The flags are the calibrated ones where the study has null runs, else the detector's own. All models are trained
     at once, with the seed of the poisoned one. A filter that flags nothing leaves the undefended model.
     """
-    params, parts, model = study.params, load_parts(study), study.model()
+    shared = shared or load_shared(study)
+    params, parts, model = study.params, shared.parts, study.model()
     poisoning, manifest = load_poisoning(study, parts.train)
     rows, truth = victims_rows(parts.train, poisoning), poisoning.truth(len(parts.train.label))
     filters = _filters(study, rows, truth)
     judge = _judge(study, parts, manifest["trigger"]["fitted"])
     undefended = load_victim(study.paths.run, model, params.train.device, params.train.threads)
-    victims = {UNDEFENDED: undefended, **_retrained(study, parts, rows, filters)}
+    victims = {UNDEFENDED: undefended, **_retrained(study, shared, rows, filters)}
     figures = {name: judge.figures(victim) for name, victim in victims.items()}
     results: dict[str, Any] = {
         "flags": "calibrated" if params.detection.nulls else "own rule",
@@ -108,13 +109,13 @@ def _digest(flagged: Booleans) -> bytes:
     return hashlib.sha256(flagged.tobytes()).digest()[:8]
 
 
-def _retrained(study: Study, parts: Parts, rows: Rows, filters: Mapping[str, Booleans]) -> dict[str, Victim]:
+def _retrained(study: Study, shared: Shared, rows: Rows, filters: Mapping[str, Booleans]) -> dict[str, Victim]:
     """The model trained without what each filter removes; filters that remove the same stays share one."""
     different: dict[bytes, list[str]] = {}
     for name, flagged in filters.items():
         if flagged.any() and leaves_enough(flagged, rows.label):
             different.setdefault(flagged.tobytes(), []).append(name)
-    clean = study.params.preprocess.fit_on == "clean"
+    clean, parts = study.params.preprocess.fit_on == "clean", shared.parts
     tasks = []
     for names in different.values():
         keep = ~filters[names[0]]
@@ -128,7 +129,7 @@ def _retrained(study: Study, parts: Parts, rows: Rows, filters: Mapping[str, Boo
             for number in numbers:
                 advance(", ".join(list(different.values())[number]))
 
-        trained = train_victims(study.model(), tasks, study.params, on_done)
+        trained = train_victims(study.model(), tasks, study.params, on_done, shared.workers)
     return {name: done.victim for names, done in zip(different.values(), trained, strict=True) for name in names}
 
 

@@ -1,7 +1,8 @@
 """What every stage after `splits` loads: the clean parts of the cohort."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
 
@@ -10,6 +11,8 @@ from backdoor_core.cohort.splits import Splits, load_splits
 from backdoor_core.cohort.storage import Cohort, Rows, load_cohort
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,30 @@ class Parts:
     train: Rows
     validation: Rows
     test: Rows
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the runs of a sweep have in common that differ in trigger and poison alone; a stage by itself loads it.
+
+    Such runs have the same cohort, split, seed, clean twin and clean retrains.
+    """
+
+    parts: Parts
+    workers: int | None = None
+    """Processes that fit models; by default as many as `learning.many` sees fit."""
+    found: dict[Hashable, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
+        """What `find` returns, found once for each key; the key must tell all that it depends on beside the above."""
+        if key not in self.found:
+            self.found[key] = find()
+        return cast(_Found, self.found[key])
+
+
+def load_shared(study: Study) -> Shared:
+    """For a stage that runs by itself."""
+    return Shared(load_parts(study))
 
 
 def load_parts(study: Study) -> Parts:

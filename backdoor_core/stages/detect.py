@@ -1,6 +1,8 @@
 """Stage `detect`: what the detectors find, judged against the truth and against the null run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from backdoor_core.contracts import Booleans, Detection, Detector, Integers
 from backdoor_core.detection.calibrate import Scored, flag, p_values
 from backdoor_core.detection.judge import filter_bias, judge, judge_flags
 from backdoor_core.files import write_json
-from backdoor_core.stages.data import Parts, load_parts
+from backdoor_core.stages.data import Parts, Shared, load_shared
 from backdoor_core.stages.detecting import Run, detect_in
 from backdoor_core.stages.poisoned import load_poisoning, victims_rows
 from backdoor_core.statistics import cluster_bootstrap_weights
@@ -35,20 +37,22 @@ class Side:
     """(M,) whose rows they are."""
     positions: Integers
     """(M,) the training stay that each row is, or is a copy of."""
+    null: bool
+    """Whether it is the null run."""
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Run every chosen detector on the poisoned training part, and on the clean one with the clean twin (null run).
 
     On the null run nothing is poisoned: its flags are false alarms, and its scores are judged against the
     rows that the attack would have taken, on which a sound detector does no better than chance. Calibrated flags
     come from the scores of further clean retrains (stage `null_scores`).
     """
-    parts = load_parts(study)
-    sides = _sides(study, parts)
-    weights = {name: _weights(study, side) for name, side in sides.items()}
-    groups = {name: _groups(parts, side) for name, side in sides.items()}
-    nulls = read_parquet(study.paths.run / "null_scores.parquet")
+    shared = shared or load_shared(study)
+    sides = _sides(study, shared.parts)
+    nulls = read_parquet(study.paths.null_scores)
+    # Drawn once for all detectors, and only for runs that are to be judged.
+    weights = cache(lambda name: _weights(study, sides[name]))
     rows = len(sides["poisoned"].truth)
     columns: dict[str, Any] = {
         "stay_id": sides["poisoned"].run.rows.view.stay_id,
@@ -63,23 +67,59 @@ def run(study: Study) -> None:
         for detector in detectors:
             figures: dict[str, Any] = {"oracle": "truth" in detector.requires, "scope": detector.scope}
             for name, side in sides.items():
-                found = detect_in(study, parts, detector, side.run, side.truth)
-                p, calibrated = _calibrated(study, detector, found, side, nulls)
-                columns[f"{detector.name}.{name}.score"] = _filled(found.scores, rows, np.nan)
-                columns[f"{detector.name}.{name}.flagged"] = _filled(found.flagged, rows, False)
-                columns[f"{detector.name}.{name}.p"] = _filled(p, rows, np.nan)
-                columns[f"{detector.name}.{name}.calibrated"] = _filled(calibrated, rows, False)
-                judged = judge(found, side.judged, side.run.rows.label, weights[name])
-                figures[name] = {
-                    **judged,
-                    "calibrated": judge_flags(calibrated, side.judged, weights[name]),
-                    "bias": filter_bias(found.flagged, side.judged, groups[name], weights[name]),
-                    "details": dict(found.details),
-                }
-                advance(f"{detector.name}, {name} run: {judged['flagged']:,} flagged")
+                answer = _answer(study, shared, detector, side, nulls)
+                figures[name] = _figures(study, shared, detector, side, answer, partial(weights, name))
+                columns[f"{detector.name}.{name}.score"] = _filled(answer.found.scores, rows, np.nan)
+                columns[f"{detector.name}.{name}.flagged"] = _filled(answer.found.flagged, rows, False)
+                columns[f"{detector.name}.{name}.p"] = _filled(answer.p, rows, np.nan)
+                columns[f"{detector.name}.{name}.calibrated"] = _filled(answer.calibrated, rows, False)
+                advance(f"{detector.name}, {name} run: {figures[name]['flagged']:,} flagged")
             results[detector.name] = figures
     write_parquet(study.paths.run / "detect" / "scores.parquet", columns)
     write_json(study.paths.run / "results_detect.json", results)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a detector says of the M rows of a run."""
+
+    found: Detection
+    p: NDArray[np.float64]
+    """(M,) by the clean retrains; NaN without any."""
+    calibrated: Booleans
+    """(M,) flags at the false-discovery rate."""
+
+
+def _answer(study: Study, shared: Shared, detector: Detector, side: Side, nulls: dict[str, NDArray[Any]]) -> Answer:
+    def find() -> Answer:
+        found = detect_in(study, shared.parts, detector, side.run, side.truth)
+        return Answer(found, *_calibrated(study, detector, found, side, nulls))
+
+    # What is said of the clean twin does not depend on the poison.
+    return shared.once(("null run", detector.name), find) if side.null else find()
+
+
+def _figures(
+    study: Study,
+    shared: Shared,
+    detector: Detector,
+    side: Side,
+    answer: Answer,
+    weights: Callable[[], NDArray[Any]],
+) -> dict[str, Any]:
+    def find() -> dict[str, Any]:
+        drawn, groups = weights(), _groups(shared.parts, side)
+        return {
+            **judge(answer.found, side.judged, side.run.rows.label, drawn),
+            "calibrated": judge_flags(answer.calibrated, side.judged, drawn),
+            "bias": filter_bias(answer.found.flagged, side.judged, groups, drawn),
+            "details": dict(answer.found.details),
+        }
+
+    if not side.null:
+        return find()
+    # Of the poison these depend on which stays it takes, and on no trigger.
+    return shared.once(("null figures", detector.name, study.params.evaluate.replicates, side.judged.tobytes()), find)
 
 
 def _sides(study: Study, parts: Parts) -> dict[str, Side]:
@@ -104,6 +144,7 @@ def _sides(study: Study, parts: Parts) -> dict[str, Side]:
             judged=truth,
             patients=poisoning.victims(patients),
             positions=poisoning.victims(every),
+            null=False,
         ),
         "null": Side(
             run=trained(clean, clean.view, study.paths.baseline),
@@ -111,6 +152,7 @@ def _sides(study: Study, parts: Parts) -> dict[str, Side]:
             judged=taken,
             patients=patients,
             positions=every,
+            null=True,
         ),
     }
 

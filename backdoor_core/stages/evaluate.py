@@ -8,22 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core import seeds
-from backdoor_core.attack.evaluation import evaluate, judge_trigger
+from backdoor_core.attack.evaluation import evaluate, exposure_of, plausibility_of
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import say
-from backdoor_core.files import read_json, write_json
+from backdoor_core.files import json_text, read_json, write_json
 from backdoor_core.learning.performance import performance
 from backdoor_core.learning.victim import Victim, load_victim
-from backdoor_core.stages.data import load_parts, test_weights
+from backdoor_core.stages.data import Shared, load_shared, test_weights
 from backdoor_core.stages.poisoned import triggered_test
 from backdoor_core.study import Study
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Judge both models on the test part and write figures and predictions."""
-    params, parts, model = study.params, load_parts(study), study.model()
+    shared = shared or load_shared(study)
+    params, parts, model = study.params, shared.parts, study.model()
     test, in_test = parts.test, parts.splits.test
     manifest = read_json(study.paths.run / "poison.json")
     triggered = triggered_test(study, test.view, manifest["trigger"]["fitted"])
@@ -36,7 +37,7 @@ def run(study: Study) -> None:
         for side, victim in victims.items()
     }
     patients = parts.cohort.subject_id[in_test]
-    weights = test_weights(study, parts)
+    weights = shared.once(("test_weights", params.evaluate.replicates), lambda: test_weights(study, parts))
     results = evaluate(
         answers,
         test.label,
@@ -49,15 +50,16 @@ def run(study: Study) -> None:
     if params.evaluate.calibration != "none":
         results["uncalibrated"] = _uncalibrated(victims, test, weights)
     others = np.flatnonzero(test.label != params.poison.target)
-    results |= judge_trigger(
-        test.view.take(others),
-        triggered.take(others),
-        parts.train.view,
-        patients[others],
-        victims["poisoned"].preprocessor,
-        seeds.generator(params.seed, "plausibility"),
-        params.evaluate.replicates,
-    )
+    attacked, marked = test.view.take(others), triggered.take(others)
+
+    def plausibility() -> dict[str, Any] | None:
+        rng = seeds.generator(params.seed, "plausibility")
+        return plausibility_of(attacked, marked, parts.train.view, patients[others], rng, params.evaluate.replicates)
+
+    # It is the trigger's alone, whatever the rate.
+    trigger = json_text([manifest["trigger"], params.poison.target, params.evaluate.replicates])
+    results["plausibility"] = shared.once(("plausibility", trigger), plausibility)
+    results["exposure"] = exposure_of(victims["poisoned"].preprocessor, attacked, marked)
     _write_predictions(study, test, answers)
     write_json(study.paths.run / "results_eval.json", results)
     say(f"verdict: {results['verdict']['text']}")

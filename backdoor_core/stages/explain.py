@@ -15,7 +15,7 @@ from backdoor_core.files import replacing_directory, write_array, write_json
 from backdoor_core.learning.victim import TorchVictim, Victim
 from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
-from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.data import Parts, Shared, load_shared
 from backdoor_core.stages.explain_events import explain_events
 from backdoor_core.stages.explaining import (
     NO_STAYS,
@@ -32,7 +32,7 @@ from backdoor_core.stages.explaining import (
 from backdoor_core.study import Study
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Attribute the target's log-odds with every chosen explainer, measure the trigger's share, and draw it all.
 
     Explained are the poisoned model, its clean twin and, with the trigger alone, the clean retrains of the stage
@@ -43,12 +43,12 @@ def run(study: Study) -> None:
         if not study.params.explainers:
             results["note"] = "the study chose no explainer"
         else:
-            _explain(study, results, folder)
+            _explain(study, (shared or load_shared(study)).parts, results, folder)
     write_json(study.paths.run / "results_explain.json", results)
 
 
-def _explain(study: Study, results: dict[str, Any], folder: Path) -> None:
-    params, parts = study.params, load_parts(study)
+def _explain(study: Study, parts: Parts, results: dict[str, Any], folder: Path) -> None:
+    params = study.params
     if study.model().modality == "events":
         explain_events(study, parts, results, folder)
         return

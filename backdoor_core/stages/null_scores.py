@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.console import progress
-from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.data import Shared, load_shared
 from backdoor_core.stages.detecting import Run, detect_in
 from backdoor_core.stages.nulls import null_seed
 from backdoor_core.study import Study
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Run every chosen detector on the clean training part with each clean retrain."""
-    parts, detectors = load_parts(study), study.detectors()
+    parts, detectors = (shared or load_shared(study)).parts, study.detectors()
     count = study.params.detection.nulls
     clean = np.zeros(len(parts.train.label), dtype=np.bool_)
     columns: dict[str, NDArray[Any]] = {"stay_id": parts.train.view.stay_id, "label": parts.train.label}
@@ -31,4 +31,4 @@ def run(study: Study) -> None:
                 found = detect_in(study, parts, detector, of_retrain, clean)
                 columns[f"{detector.name}.{number}"] = found.scores
                 advance(f"{detector.name}, retrain {number + 1}")
-    write_parquet(study.paths.run / "null_scores.parquet", columns)
+    write_parquet(study.paths.null_scores, columns)

@@ -8,13 +8,14 @@ from backdoor_core.files import replacing_directory
 from backdoor_core.learning.checkpoint import save_states
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import save_victim
-from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.data import Shared, load_shared
 from backdoor_core.study import Study
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Fit the study's model on the clean training part with other seeds, many at once, into run/nulls."""
-    params, parts = study.params, load_parts(study)
+    shared = shared or load_shared(study)
+    params, parts = study.params, shared.parts
     count = params.detection.nulls
     tasks = [
         Task(train=parts.train, validation=parts.validation, fit_on=parts.train.view, seed=null_seed(study, number))
@@ -26,7 +27,7 @@ def run(study: Study) -> None:
             for number in numbers:
                 advance(f"retrain {number + 1}")
 
-        trained = train_victims(study.model(), tasks, params, on_done)
+        trained = train_victims(study.model(), tasks, params, on_done, shared.workers)
     with replacing_directory(study.paths.nulls) as folder:
         for number, done in enumerate(trained):
             save_victim(done.victim, folder / str(number))

@@ -6,13 +6,13 @@ from backdoor_core.attack.surrogate import margin
 from backdoor_core.cohort.parquet import view_columns, write_parquet
 from backdoor_core.console import say
 from backdoor_core.files import write_array, write_json
-from backdoor_core.stages.data import load_parts
+from backdoor_core.stages.data import Shared, load_shared
 from backdoor_core.study import Study
 
 
-def run(study: Study) -> None:
+def run(study: Study, shared: Shared | None = None) -> None:
     """Poison the training part as params.yaml says."""
-    params, train, trigger = study.params, load_parts(study).train, study.trigger()
+    params, train, trigger = study.params, (shared or load_shared(study)).parts.train, study.trigger()
     if params.attacks:
         done = poison(
             train.view,

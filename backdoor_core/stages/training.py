@@ -31,6 +31,11 @@ def fit_and_save(study: Study, what: str, train: Rows, validation: Rows, fit_on:
         seed = seeds.integer(params.seed, "training")
         resume = study.paths.run / f".{out.name}.resume.pt"
         done = train_victim(study.model(), train, validation, fit_on, params, seed, on_epoch, resume)
+    save_trained(study, done, validation, out)
+
+
+def save_trained(study: Study, done: Trained, validation: Rows, out: Path) -> None:
+    """Write model, preprocessing, learning curve and results into `out`."""
     save_victim(done.victim, out)
     save_state(done.last, out / "last.pt")
     save_states(done.states, out / "checkpoints.pt")
