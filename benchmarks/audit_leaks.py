@@ -15,20 +15,18 @@ from attacks import build
 from tables import Result, keep, kept_results
 
 from backdoor_core import seeds
-from backdoor_core.auditing import AuditCase, Population, References, Signals
+from backdoor_core.auditing import Signals
 from backdoor_core.cohort.splits import PARTS, Splits, split_by_patient
 from backdoor_core.cohort.storage import Cohort, Rows
 from backdoor_core.contracts import Audit, Model
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.params import Params
-from backdoor_core.privacy.case import run_audit
 from backdoor_core.privacy.findings import gap
 from backdoor_core.privacy.judge import Run, judge, resamples
-from backdoor_core.privacy.references import membership_matrix
-from backdoor_core.privacy.signals import label_loss, raw_features
+from backdoor_core.privacy.measured import Audited, ReferenceAnswers, measure, scores_of, utility
+from backdoor_core.privacy.references import reference_tasks
 from backdoor_core.privacy.verdict import FEW, verdict, widened
-from backdoor_core.ranking import auroc
-from backdoor_core.stages.audited import Audited, audited_stays
+from backdoor_core.stages.audited import audited_stays
 from backdoor_core.stages.data import Parts
 from backdoor_core.study import Study, load_study
 from backdoor_core.words import plain
@@ -66,28 +64,16 @@ def parts_of(cohort: Cohort, model: Model, params: Params) -> Parts:
 
 def signals_of(model: Model, parts: Parts, stays: Audited, params: Params, references: int) -> Signals:
     """What audits see of the model of a clean study, fitted together with its references."""
-    seed, validation = params.seed, parts.validation
-    member = membership_matrix(stays.patients, references, seeds.generator(seed, "references", 0))
-    learned_from = [parts.train, *(Rows(stays.view.take(rows), stays.label[rows]) for rows in member)]
-    numbers = [seeds.integer(seed, "training"), *(seeds.integer(seed, "references", 1 + k) for k in range(references))]
-    tasks = [
-        Task(train=rows, validation=validation, fit_on=rows.view, seed=number)
-        for rows, number in zip(learned_from, numbers, strict=True)
-    ]
-    victims = [done.victim for done in train_victims(model, tasks, params)]
-    logits = np.array([victim.logits(stays.view) for victim in victims])
-    outside = np.array([victim.logits(validation.view) for victim in victims])
-    loss, outside_loss = label_loss(logits, stays.label), label_loss(outside, validation.label)
-    return Signals(
-        groups=stays.patients,
-        loss=loss[0],
-        logits=logits[0],
-        labels=stays.label,
-        references=References(member, loss[1:], logits[1:]),
-        population=Population(outside_loss[0], outside_loss[1:], validation.label, outside[0], outside[1:]),
-        inputs=raw_features(stays.view),
-        truth=stays.member,
+    member, tasks = reference_tasks(stays, parts.validation, references, params.seed)
+    own = Task(
+        train=parts.train,
+        validation=parts.validation,
+        fit_on=parts.train.view,
+        seed=seeds.integer(params.seed, "training"),
     )
+    target, *others = (done.victim for done in train_victims(model, [own, *tasks], params))
+    answers = ReferenceAnswers.of(others, member, stays.view, parts.validation.view)
+    return measure(stays, parts.validation, target, answers)
 
 
 def audited(study: Study, cohort: Cohort, target: Target, seed: int, references: int) -> Result:
@@ -103,11 +89,7 @@ def audited(study: Study, cohort: Cohort, target: Target, seed: int, references:
     for name in AUDITS:
         audit = study.component("audit", name)
         assert isinstance(audit, Audit)
-        rng = seeds.generator(seed, "audit", *name.encode())
-        scores[name] = run_audit(audit, AuditCase(signals, rng)).tolist()
-    assert signals.loss is not None
-    assert signals.logits is not None
-    outside = ~stays.member
+        scores[name] = scores_of(audit, signals, seed).tolist()
     return {
         "target": target.name,
         "seed": seed,
@@ -116,7 +98,7 @@ def audited(study: Study, cohort: Cohort, target: Target, seed: int, references:
         "member": stays.member.tolist(),
         "scores": scores,
         "loss": gap(np.asarray(signals.loss), stays.member),
-        "auroc": float(auroc(signals.logits[outside], stays.label[outside] == 1)),
+        "auroc": utility(signals),
         "seconds": time.perf_counter() - started,
     }
 

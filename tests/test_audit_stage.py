@@ -104,10 +104,17 @@ def test_the_same_bytes_twice(study):
 
 
 def test_references_wait_for_an_audit_that_wants_them(tmp_path):
-    study = make_study(tmp_path, audits=["loss_threshold", "blind"])
+    changes = {**CHANGES, "audits": ["loss_threshold", "blind"]}
+    study = make_study(tmp_path, stays=400, **changes)
+    assert study.params.audit.references == 4
     assert plugin_lock(study)["references"] == 0
-    run_stages(study, "cohort", "splits", "references")
+    run_stages(study, *TO_AUDIT)
     assert np.load(study.paths.run / "references" / "member.npy").shape[0] == 0
+    assert results(study)["references"] == 0
+
+
+def test_the_results_tell_how_many_references_were_trained(study):
+    assert results(study)["references"] == len(np.load(study.paths.run / "references" / "member.npy")) == 4
 
 
 def test_a_study_without_audits_says_so(tmp_path):

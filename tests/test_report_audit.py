@@ -24,7 +24,7 @@ def results(names=("loss_threshold", "rmia"), blind=True):
     weights = resamples([Run(first, MEMBER, np.arange(N))], 100, np.random.default_rng(1))
     groups = [("sex", HOSTILE, np.arange(N) % 2 == 0), ("unit", "rare", np.arange(N) < 5)]
     audits = audit_findings(scores, frozenset({"blind"}), MEMBER, np.arange(N), weights, groups)
-    return {"audits": audits, "note": None}
+    return {"audits": audits, "note": None, "references": 0}
 
 
 def test_every_audit_has_a_row_for_each_model_and_sighted_ones_a_verdict():
@@ -35,6 +35,12 @@ def test_every_audit_has_a_row_for_each_model_and_sighted_ones_a_verdict():
     assert [name for name, _, _ in found["verdicts"]] == ["loss_threshold", "rmia"]
     assert found["levels"] == [0.1, 0.01, 0.001]
     assert found["smallest"] == pytest.approx(1 / 100)
+
+
+def test_the_references_are_those_that_were_trained():
+    assert leakage(results())["references"] == "No audit here needs reference models, and none was trained."
+    said = leakage({**results(), "references": 1024})["references"]
+    assert said == "1,024 reference models were trained on random halves of the same patients."
 
 
 def test_nothing_audited_is_a_note():

@@ -8,8 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from backdoor_core.auditing import Signals
 from backdoor_core.contracts import Booleans
-from backdoor_core.privacy.judge import Run, judge, mean_auc
+from backdoor_core.privacy.judge import Run, judge, mean_auc, resamples
+from backdoor_core.privacy.measured import utility
 from backdoor_core.privacy.verdict import verdict, widened
 from backdoor_core.ranking import auroc
 from backdoor_core.statistics import Estimate, Floats, Weights, bootstrap_estimate
@@ -66,6 +68,32 @@ def audit_findings(
         for side in SIDES:
             found["blind"][side]["widened"] = widened(controlled["blind"][side])
     return found
+
+
+def findings_of_models(
+    scores: Mapping[str, Mapping[str, Floats]],
+    measured: Mapping[str, Signals],
+    controls: frozenset[str],
+    subgroups: Sequence[tuple[str, str, Booleans]],
+    replicates: int,
+    rng: np.random.Generator,
+) -> Json:
+    """`audit_findings` on resamples drawn from `rng`, with what was audited: stays, references, loss and utility.
+
+    `measured` are the signals of both sides on the same N stays. JSON-able.
+    """
+    signals = measured["poisoned"]
+    member, patients = np.asarray(signals.truth), signals.groups
+    first = next(iter(scores.values()))["poisoned"]
+    weights = resamples([Run(first, member, patients)], replicates, rng)
+    return {
+        "audits": audit_findings(scores, controls, member, patients, weights, subgroups),
+        "members": int(member.sum()),
+        "nonmembers": int((~member).sum()),
+        "references": 0 if signals.references is None else len(signals.references.member),
+        "loss": {side: gap(np.asarray(measured[side].loss), member) for side in SIDES},
+        "auroc": {side: utility(measured[side]) for side in SIDES},
+    }
 
 
 def difference(both: Mapping[str, Floats], member: Booleans, patients: NDArray[Any], weights: Weights) -> Estimate:

@@ -28,12 +28,12 @@ _STEP = 0.1
 
 
 def coin_flips(canaries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(m,) which canaries go into the training data, each with probability 1/2 and independently (algorithm 1)."""
+    """(m,) which canaries go into the training data, each with probability 1/2 and independently."""
     return rng.integers(2, size=canaries).astype(np.bool_)
 
 
 def guesses(scores: ArrayLike, included: int, excluded: int) -> NDArray[np.int8]:
-    """(m,) 1 for the `included` highest scores, -1 for the `excluded` lowest, 0 (no guess) for the rest (algorithm 1).
+    """(m,) 1 for the `included` highest scores, -1 for the `excluded` lowest, 0 (no guess) for the rest.
 
     Among equal scores the later canary ranks higher: any rule that does not look at the coins will do. Raises
     `ValueError` for more guesses than canaries or NaN scores.
@@ -52,8 +52,8 @@ def p_value(canaries: int, guessed: int, right: int, epsilon: float, delta: floa
     """Upper bound on the probability that (epsilon, delta)-private training lets `right` or more guesses be right.
 
     Of `canaries` (m), `guessed` (r) were guessed: P[B >= v] + 2 m delta max_i P[v > B >= v - i] / i with B binomial
-    of r trials and probability e^epsilon / (1 + e^epsilon) (corollary 5.4; the code of appendix D). Raises
-    `ValueError` for counts or parameters out of range.
+    of r trials and probability e^epsilon / (1 + e^epsilon) (the code in the paper's appendix D). Raises `ValueError`
+    for counts or parameters out of range.
     """
     if not 0 <= right <= guessed <= canaries or canaries < 1:
         raise ValueError(f"{right} right of {guessed} guesses of {canaries} canaries is impossible")

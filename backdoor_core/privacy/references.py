@@ -1,11 +1,15 @@
-"""Which records each reference model is trained on."""
+"""Which records each reference model is trained on, and the fits that this takes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backdoor_core import seeds
+from backdoor_core.cohort.storage import Rows
 from backdoor_core.errors import BackdoorError
+from backdoor_core.learning.training import Task
+from backdoor_core.privacy.measured import Audited
 
 Booleans = NDArray[np.bool_]
 
@@ -14,11 +18,11 @@ def membership_matrix(groups: ArrayLike, models: int, rng: np.random.Generator) 
     """(K, N) which of N records each of K reference models is trained on: every record in exactly K / 2 of them.
 
     Models 2i and 2i + 1 are trained on complementary halves of the records (Carlini et al. 2022, "Membership inference
-    attacks from first principles", section VI, where one matrix serves all records). A half holds whole patients:
-    `groups` (N,) names each record's patient. Patients are dealt out, those with the most records first, each to the
-    half with fewer records: the halves never differ by more records than one patient has, and by at most one where
-    many patients have one record. Patients with equally many records are dealt in random order, so that each pair
-    of models halves anew.
+    attacks from first principles", section IV-C, where the same models serve all records). A half holds whole
+    patients: `groups` (N,) names each record's patient. Patients are dealt out, those with the most records first,
+    each to the half with fewer records: the halves never differ by more records than one patient has, and by at most
+    one where many patients have one record. Patients with equally many records are dealt in random order, so that
+    each pair of models halves anew.
 
     Raises `BackdoorError` for an odd number of models, fewer than 2, or fewer than 2 patients.
     """
@@ -30,6 +34,24 @@ def membership_matrix(groups: ArrayLike, models: int, rng: np.random.Generator) 
         raise BackdoorError(f"references: {len(sizes)} patient cannot be split in halves; 2 or more are needed")
     halves = [_half(sizes, rng)[patient] for _ in range(models // 2)]
     return np.stack([side for half in halves for side in (half, ~half)])
+
+
+def reference_tasks(stays: Audited, validation: Rows, count: int, seed: int) -> tuple[Booleans, list[Task]]:
+    """The membership (count, N) of the audited stays in each reference's training, and each reference's fit.
+
+    A reference learns its preprocessing and its weights from its half of the stays. `validation` serves each as it
+    serves the study's own models. Halves and training follow from the study's seed. A count of 0 gives no task; else
+    raises `BackdoorError` as `membership_matrix` does.
+    """
+    if count == 0:
+        return np.zeros((0, len(stays.label)), dtype=np.bool_), []
+    member = membership_matrix(stays.patients, count, seeds.generator(seed, "references", 0))
+    tasks = []
+    for number, rows in enumerate(member):
+        half = Rows(stays.view.take(rows), stays.label[rows])
+        own = seeds.integer(seed, "references", 1 + number)
+        tasks.append(Task(train=half, validation=validation, fit_on=half.view, seed=own))
+    return member, tasks
 
 
 def _half(sizes: NDArray[np.intp], rng: np.random.Generator) -> Booleans:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from backdoor_core.report.audit_charts import auc_chart, roc_chart
+from backdoor_core.report.wording import number
 
 
 def leakage(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +30,15 @@ def leakage(results: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "subgroups": [(name, audits[name]["subgroups"]) for name in sighted],
         "smallest": next(iter(audits.values()))["poisoned"]["smallest_fpr"],
+        "references": references_in_words(results["references"]),
     }
+
+
+def references_in_words(count: int) -> str:
+    """What a reader is told of the reference models."""
+    if count == 0:
+        return "No audit here needs reference models, and none was trained."
+    return f"{number(count)} reference models were trained on random halves of the same patients."
 
 
 def _row(name: str, found: Mapping[str, Any], side: str) -> dict[str, Any]:

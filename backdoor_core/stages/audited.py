@@ -1,28 +1,15 @@
-"""The stays that are audited, in one order: what the stages `references` and `audit` share."""
+"""What the stages `references` and `audit` share: the stays that are audited, and the references' answers on disk."""
 
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from backdoor_core.contracts import Booleans, View
+from backdoor_core.files import replacing_directory, write_array
+from backdoor_core.privacy.measured import Audited, ReferenceAnswers
 from backdoor_core.stages.data import Parts
 
-
-@dataclass(frozen=True)
-class Audited:
-    """N stays: those of the training part, which are members, then those of the test part, which are not."""
-
-    view: View
-    """As they are, without any trigger."""
-    label: NDArray[np.int8]
-    patients: NDArray[Any]
-    """(N,)"""
-    member: Booleans
-    """(N,) whether the study's models were trained on the stay."""
-    rows: NDArray[np.int64]
-    """(N,) their positions in the cohort."""
+_FILES = ("member.npy", "logits.npy", "population_logits.npy")
+"""In the order of the fields of `ReferenceAnswers`."""
 
 
 def audited_stays(parts: Parts) -> Audited:
@@ -35,3 +22,15 @@ def audited_stays(parts: Parts) -> Audited:
         member=np.arange(len(rows)) < len(parts.splits.train),
         rows=rows,
     )
+
+
+def save_answers(answers: ReferenceAnswers, directory: Path) -> None:
+    """Write the answers into the directory, in place of what it held."""
+    with replacing_directory(directory) as folder:
+        for name, array in zip(_FILES, (answers.member, answers.logits, answers.population), strict=True):
+            write_array(folder / name, array)
+
+
+def load_answers(directory: Path) -> ReferenceAnswers:
+    """Read what `save_answers` wrote."""
+    return ReferenceAnswers(*(np.load(directory / name, allow_pickle=False) for name in _FILES))

@@ -31,14 +31,14 @@ class LiraOptions(Options):
 class Lira(Audit):
     """Likelihood ratio of the target's confidence under models that saw the record and models that did not (LiRA).
 
-    Carlini et al. 2022, "Membership inference attacks from first principles", IEEE S&P (arXiv 2112.03570), section V.
-    The confidence is phi = log(p / (1 - p)) of the record's own label, close to Gaussian over models; with one logit z
-    it is (2y - 1) z exactly. Online (algorithm 1) the score is log N(phi; mu_in, s_in) - log N(phi; mu_out, s_out).
-    Offline it is the one-sided (phi - mu_out) / s_out: the paper's probability Phi of it in the same order, without
-    being 1 for all clear members.
+    Carlini et al. 2022, "Membership inference attacks from first principles", IEEE S&P (arXiv 2112.03570), section
+    IV-C. The confidence is phi = log(p / (1 - p)) of the record's own label, close to Gaussian over models; with one
+    logit z it is (2y - 1) z exactly. Online (algorithm 1) the score is log N(phi; mu_in, s_in) -
+    log N(phi; mu_out, s_out). Offline it is the one-sided (phi - mu_out) / s_out: the paper's probability Phi of it
+    (equation 4) in the same order, without being 1 for all clear members.
 
     Few references give a poor variance for each record, so below 64 models the paper takes one for all records
-    (section VI). It is taken here of the residuals about each record's mean, with the degrees of freedom that are
+    (section VI-B). It is taken here of the residuals about each record's mean, with the degrees of freedom that are
     left, and of each side for itself. "student" goes between the two without a switch: a conjugate prior that weighs
     `prior` observations of the common variance and the predictive t distribution (Gelman et al. 2013, "Bayesian data
     analysis", section 3.3; in the spirit of BaVarIA, arXiv 2603.11799). Where no record has two references on the

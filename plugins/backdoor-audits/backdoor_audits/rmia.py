@@ -28,17 +28,17 @@ class RmiaOptions(Options):
 class Rmia(Audit):
     """How often a record's likelihood ratio exceeds that of records from outside (RMIA, Zarifzadeh et al. 2024).
 
-    "Low-cost high-power membership inference attacks", ICML (arXiv 2312.03262), section 3: with
-    r(x) = p(x | target) / p(x), the score is the share of the population records z with r(x) / r(z) >= gamma. p(x) is
-    the mean over the references, half of the weight on those trained on x (online); offline the mean p_out over those
-    that were not, corrected to ((1 + a) p_out + 1 - a) / 2 (appendix on the offline form). Population records are
-    outside of all references, so p(z) is corrected in that way in both forms. p is the probability of a stay's label,
-    or exp(-loss), the geometric mean over tokens, of a note.
+    "Low-cost high-power membership inference attacks", ICML (arXiv 2312.03262): with r(x) = p(x | target) / p(x), the
+    score is the share of the population records z with r(x) / r(z) >= gamma. p(x) is the mean over the references,
+    half of the weight on those trained on x (online); offline the mean p_out over those that were not, corrected to
+    ((1 + a) p_out + 1 - a) / 2 (`offline_a` in the authors' code). Population records are outside of all references,
+    so p(z) is corrected in that way in both forms. p is the probability of a stay's label, or exp(-loss), the
+    geometric mean over tokens, of a note.
 
     The population must be outside of the audited records and of every training: a reference that saw z makes p(z)
     too large and all scores with it. With M population records scores are multiples of 1 / M; `tie_break` adds less
-    than that, by r(x). The paper's settings: gamma 2; a 0.3 and temperature 2 for images of few classes, a 0.2 and
-    temperature 1 for tables. Sorting the population makes it O((N + M) log M).
+    than that, by r(x). The authors' code has gamma 2, and offline a 0.3 for the images of CIFAR-10, with temperature
+    2, and a 0.2 for the table Purchase-100. Sorting the population makes it O((N + M) log M).
     """
 
     name = "rmia"
