@@ -83,6 +83,23 @@ def dose(root: Path, seeds: int, levels: tuple[float, ...], most: float) -> None
     module.run(load_study(root), seeds, levels, most)
 
 
+@cli.command()
+@_ROOT
+@click.option("--dry-run", is_flag=True, help="Print the cells and how long they may take, and do nothing.")
+def sweep(root: Path, dry_run: bool) -> None:
+    """Run the grid of studies under `sweep` in params.yaml; goes on where it was stopped.
+
+    Exit status 2: some cells failed; their errors are in summary.csv, and the next run tries them again.
+    """
+    # Imported here: torch takes seconds.
+    from backdoor_core.sweep import sweep as module
+
+    if dry_run:
+        module.dry_run(load_study(root))
+    elif module.run(load_study(root)):
+        sys.exit(2)
+
+
 def _run_stage(name: str, study: Study) -> None:
     # Imported here: most stages import torch, which takes seconds.
     importlib.import_module(f"backdoor_core.stages.{name}").run(study)

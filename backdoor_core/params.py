@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from backdoor_core.contracts import Inclusion, Kind
 from backdoor_core.errors import BackdoorError
 from backdoor_core.notes_params import NotesParams as NotesParams
+from backdoor_core.sweep_params import SweepParams as SweepParams
 from backdoor_core.validation import one_line
 
 OptionMaps = dict[str, dict[str, Any] | None]
@@ -202,6 +203,7 @@ class Params(_Section):
     explain: ExplainParams = ExplainParams()
     audit: AuditParams = AuditParams()
     notes: NotesParams = NotesParams()
+    sweep: SweepParams = SweepParams()
     cohorts: OptionMaps = {}
     triggers: OptionMaps = {}
     models: OptionMaps = {}

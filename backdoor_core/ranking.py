@@ -6,24 +6,31 @@ None, ``(N,)`` or ``(B, N)``, giving a float or ``(B,)``. A figure is NaN where 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backdoor_core.statistics import Floats, Weights, as_flags, as_numbers, over_replicates, ratio
+from backdoor_core.statistics import Estimate, Floats, Weights, as_flags, as_numbers, interval, over_replicates, ratio
 
 _Ranked = Callable[[Floats, Floats], Floats]
 """Maps the weights of the true and of the other rows in each segment, highest scores first, (b, G) each, to (b,)."""
 
 
 def _ranked(figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> float | Floats:
+    answers = _all_ranked([figure], scores, truth, weights)
+    return float(answers[0]) if answers.ndim == 1 else answers[:, 0]
+
+
+def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> Floats:
+    """(k,) or (B, k): all figures with the scores ranked once."""
     flags = as_flags(truth, "truth")
     values = as_numbers(scores, "scores", len(flags))
     if not len(flags):
         raise ValueError("no rows: the figure of an empty sample does not exist")
     if flags.all() or not flags.any():
-        return np.full(len(weights), np.nan) if weights is not None and np.ndim(weights) == 2 else np.nan
+        several = weights is not None and np.ndim(weights) == 2
+        return np.full((len(weights), len(figures)) if several and weights is not None else len(figures), np.nan)
     order = np.argsort(-values, kind="stable")
     starts, of_true = _segments(values[order], flags[order])
     true_rows = order[flags[order]]
@@ -34,11 +41,11 @@ def _ranked(figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weigh
         positives = np.zeros_like(negatives)
         positives[:, of_true[true_starts]] = np.add.reduceat(chunk[:, true_rows], true_starts, axis=1)
         negatives -= positives
-        answer = figure(positives, negatives)
-        answer[(positives.sum(axis=1) == 0) | (negatives.sum(axis=1) == 0)] = np.nan
-        return answer
+        answers = np.column_stack([figure(positives, negatives) for figure in figures])
+        answers[(positives.sum(axis=1) == 0) | (negatives.sum(axis=1) == 0)] = np.nan
+        return answers
 
-    return over_replicates(of_chunk, len(flags), weights)
+    return np.asarray(over_replicates(of_chunk, len(flags), weights))
 
 
 def _segments(ordered: Floats, true: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -58,13 +65,13 @@ def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -
 
     scores (N,), higher = more likely true; truth (N,) booleans. Raises `ValueError` for NaN scores.
     """
+    return _ranked(_auroc, scores, truth, weights)
 
-    def figure(positives: Floats, negatives: Floats) -> Floats:
-        below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)
-        wins = (positives * (below + negatives / 2)).sum(axis=1)
-        return ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
-    return _ranked(figure, scores, truth, weights)
+def _auroc(positives: Floats, negatives: Floats) -> Floats:
+    below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)
+    wins = (positives * (below + negatives / 2)).sum(axis=1)
+    return ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
@@ -73,15 +80,15 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | No
     The area under the precision-recall curve without interpolation between thresholds. Random scores give
     about the prevalence. Raises `ValueError` for NaN scores.
     """
+    return _ranked(_average_precision, scores, truth, weights)
 
-    def figure(positives: Floats, negatives: Floats) -> Floats:
-        found = np.cumsum(positives, axis=1)
-        precision_there = ratio(found, found + np.cumsum(negatives, axis=1))
-        # Before the first row of weight there is no precision, and no gain in recall to multiply it by.
-        areas = np.where(positives > 0, positives * precision_there, 0).sum(axis=1)
-        return ratio(areas, positives.sum(axis=1))
 
-    return _ranked(figure, scores, truth, weights)
+def _average_precision(positives: Floats, negatives: Floats) -> Floats:
+    found = np.cumsum(positives, axis=1)
+    precision_there = ratio(found, found + np.cumsum(negatives, axis=1))
+    # Before the first row of weight there is no precision, and no gain in recall to multiply it by.
+    areas = np.where(positives > 0, positives * precision_there, 0).sum(axis=1)
+    return ratio(areas, positives.sum(axis=1))
 
 
 def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
@@ -92,14 +99,17 @@ def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights
     """
     if not 0 <= fpr <= 1:
         raise ValueError(f"fpr is {fpr}, must be from 0 to 1")
+    return _ranked(_tpr_at(fpr), scores, truth, weights)
 
+
+def _tpr_at(fpr: float) -> _Ranked:
     def figure(positives: Floats, negatives: Floats) -> Floats:
         passed = np.cumsum(negatives, axis=1)
         # The last cumulative sum as the total: the rate then ends at exactly 1, whatever the rounding.
         allowed = ratio(passed, np.broadcast_to(passed[:, -1:], passed.shape)) <= fpr
         return ratio((positives * allowed).sum(axis=1), positives.sum(axis=1))
 
-    return _ranked(figure, scores, truth, weights)
+    return figure
 
 
 def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
@@ -110,7 +120,10 @@ def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weig
     """
     if not 0 < fpr <= 1:
         raise ValueError(f"fpr is {fpr}, must be above 0 and at most 1")
+    return _ranked(_partial_auroc(fpr), scores, truth, weights)
 
+
+def _partial_auroc(fpr: float) -> _Ranked:
     def figure(positives: Floats, negatives: Floats) -> Floats:
         right, high = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
         left, low = right - negatives, high - positives
@@ -120,4 +133,24 @@ def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weig
         least = fpr**2 / 2
         return (1 + (area - least) / (fpr - least)) / 2
 
-    return _ranked(figure, scores, truth, weights)
+    return figure
+
+
+_DETECTION: Mapping[str, _Ranked] = {
+    "auroc": _auroc,
+    "partial_auroc": _partial_auroc(0.05),
+    "average_precision": _average_precision,
+    "tpr_at_1_fpr": _tpr_at(0.01),
+    "tpr_at_5_fpr": _tpr_at(0.05),
+}
+
+
+def detection_figures(scores: ArrayLike, truth: ArrayLike, weights: Weights) -> dict[str, Estimate]:
+    """The figures above with their intervals, by weights (replicates, N): the scores are ranked once for all.
+
+    AUROC, its part up to a false positive rate of 5%, average precision, and the true positive rate at 1% and 5%.
+    """
+    figures = list(_DETECTION.values())
+    values = _all_ranked(figures, scores, truth, None)
+    answers = _all_ranked(figures, scores, truth, weights)
+    return {name: interval(float(values[j]), answers[:, j]) for j, name in enumerate(_DETECTION)}

@@ -33,26 +33,28 @@ _COPIES = 8  # arrays of a chunk's size that the hungriest figure holds at once,
 def over_replicates(figure: Callable[[Floats], Floats], rows: int, weights: Weights | None) -> float | Floats:
     """Evaluate `figure`, which maps float64 weights (b, N) to (b,), in chunks of at most about 64 MB.
 
-    Returns a float for no weights or (N,), else (B,). Raises `ValueError` for weights of another shape,
+    Returns a float for no weights or (N,), else (B,). A figure may also give k answers at once, (b, k): then the
+    result is (k,), or (B, k). Raises `ValueError` for weights of another shape,
     negative or not finite, and for no rows at all.
     """
     if rows == 0:
         raise ValueError("no rows: the figure of an empty sample does not exist")
     if weights is None:
-        return float(figure(np.ones((1, rows)))[0])
+        return _of_one(figure(np.ones((1, rows))))
     weights = np.asarray(weights)
     if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
         raise ValueError(f"weights have shape {weights.shape}, not ({rows},) or (replicates, {rows})")
     if weights.size and not (weights.min() >= 0 and weights.max() < math.inf):
         raise ValueError("weights must be finite and not negative")
     if weights.ndim == 1:
-        return float(figure(weights[np.newaxis].astype(np.float64))[0])
+        return _of_one(figure(weights[np.newaxis].astype(np.float64)))
     step = max(1, _CHUNK_BYTES // (8 * _COPIES * rows))
-    answers = np.empty(len(weights))
-    for start in range(0, len(weights), step):
-        chunk = weights[start : start + step]
-        answers[start : start + step] = figure(chunk.astype(np.float64))
-    return answers
+    starts = range(0, max(len(weights), 1), step)
+    return np.concatenate([figure(weights[start : start + step].astype(np.float64)) for start in starts])
+
+
+def _of_one(answers: Floats) -> float | Floats:
+    return float(answers[0]) if answers.ndim == 1 else answers[0]
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -92,6 +94,20 @@ def _share(event: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights 
         return ratio(sums[:, 0], sums[:, 1])
 
     return over_replicates(figure, len(among), weights)
+
+
+def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights) -> list[Estimate]:
+    """Share of each event (N, k) among its rows (N, k), with intervals by weights (replicates, N): all in one pass."""
+    sides = np.concatenate([events & among, among], axis=1).astype(np.float64)
+    k = events.shape[1]
+
+    def figure(chunk: Floats) -> Floats:
+        sums = chunk @ sides
+        return ratio(sums[:, :k], sums[:, k:])
+
+    values = np.atleast_1d(over_replicates(figure, len(among), None))
+    answers = np.asarray(over_replicates(figure, len(among), weights))
+    return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
 
 
 def _pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -240,6 +256,13 @@ def bootstrap_estimate(figure: Figure, weights: Weights) -> Estimate:
     answers = np.asarray(figure(weights), dtype=np.float64)
     if answers.shape != (len(weights),):
         raise ValueError(f"the figure answers with shape {answers.shape}, not ({len(weights)},)")
+    return interval(value, answers)
+
+
+def interval(value: float, answers: Floats) -> Estimate:
+    """A figure of the sample with its interval from those of the replicates (B,), as `bootstrap_estimate` has it."""
+    if math.isnan(value):
+        return Estimate(None, None, None)
     defined = answers[~np.isnan(answers)]
     if not len(defined) or 2 * len(defined) < len(answers):
         return Estimate(value, None, None)

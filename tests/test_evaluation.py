@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import make_view
 
-from backdoor_core.attack.evaluation import evaluate, judge_trigger
+from backdoor_core.attack.evaluation import evaluate, exposure_of, plausibility_of
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.preprocess import fit_preprocessor
 from backdoor_core.contracts import EventsView
@@ -106,11 +106,12 @@ def test_the_trigger_is_judged_on_the_stays_it_is_given():
     patients = np.arange(30)
     rows = np.arange(30)
     clean, triggered = view.take(rows), view.with_values(values).take(rows)
-    found = judge_trigger(clean, triggered, view, patients, preprocessor, np.random.default_rng(0), 100)
-    json.dumps(found, allow_nan=False)
-    assert found["plausibility"]["touched"]["cells"] == 30
-    assert [row["feature"] for row in found["exposure"]] == ["age"]
-    assert found["exposure"][0]["clipped"] == 1
+    card = plausibility_of(clean, triggered, view, patients, np.random.default_rng(0), 100)
+    exposed = exposure_of(preprocessor, clean, triggered)
+    json.dumps([card, exposed], allow_nan=False)
+    assert card["touched"]["cells"] == 30
+    assert [row["feature"] for row in exposed] == ["age"]
+    assert exposed[0]["clipped"] == 1
 
 
 def test_events_have_no_card():
@@ -127,5 +128,5 @@ def test_events_have_no_card():
         text=np.empty(0, dtype=object),
     )
     preprocessor = fit_preprocessor(view, PreprocessParams())
-    found = judge_trigger(events, events, events, np.arange(4), preprocessor, np.random.default_rng(0), 100)
-    assert found == {"plausibility": None, "exposure": None}
+    assert plausibility_of(events, events, events, np.arange(4), np.random.default_rng(0), 100) is None
+    assert exposure_of(preprocessor, events, events) is None

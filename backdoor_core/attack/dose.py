@@ -74,7 +74,7 @@ def _next(known: Mapping[int, float], level: float, most: int, tolerance: float)
     return min(max(round(math.sqrt(max(low, 1) * high)), low + 1), high - 1)
 
 
-def summary(counts: Sequence[int | None]) -> Estimate:
+def summary(counts: Sequence[float | None]) -> Estimate:
     """Geometric mean of the replicates' doses with its 95% t-interval; nothing where one did not reach the level.
 
     The interval is taken on the logarithm; it does not exist for one replicate, and has no width where all agree.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core.contracts import Booleans, Detection, Floats
-from backdoor_core.ranking import auroc, average_precision, partial_auroc, tpr_at_fpr
-from backdoor_core.statistics import bootstrap_estimate, false_positive_rate, mean, precision, recall
+from backdoor_core.ranking import detection_figures
+from backdoor_core.statistics import shares
 
 SMALLEST = 20
 """Clean rows; a smaller group gets no false positive rate of its own."""
@@ -35,13 +35,15 @@ def judge(detection: Detection, truth: Booleans, label: NDArray[np.int8], weight
 
 def judge_flags(flagged: Booleans, truth: Booleans, weights: NDArray[Any]) -> Figures:
     """Recall, precision, flagged share and false positive rate of flags, with the count."""
-    estimates = {
-        "recall": bootstrap_estimate(lambda w: recall(flagged, truth, w), weights),
-        "precision": bootstrap_estimate(lambda w: precision(flagged, truth, w), weights),
-        "flagged_share": bootstrap_estimate(lambda w: mean(flagged, w), weights),
+    every = np.ones_like(truth)
+    wanted = {
+        "recall": (flagged, truth),
+        "precision": (truth, flagged),
+        "flagged_share": (flagged, every),
+        "fpr": (flagged, ~truth),
     }
-    shown = {name: estimate.as_dict() for name, estimate in estimates.items()}
-    return {"flagged": int(flagged.sum()), **shown, "fpr": _fpr(flagged, truth, weights)}
+    found = _shares(list(wanted.values()), weights)
+    return {"flagged": int(flagged.sum()), **dict(zip(wanted, found, strict=True))}
 
 
 def filter_bias(
@@ -52,30 +54,26 @@ def filter_bias(
     `groups` holds, by what they have in common (sex, say) and by name, the rows (N,) of each group. A group with
     fewer than `SMALLEST` clean rows has null figures.
     """
-    found: dict[str, dict[str, Figures]] = {}
-    for by, named in groups.items():
-        found[by] = {}
-        for name, rows in named.items():
-            clean = int((rows & ~truth).sum())
-            estimate: Figures = {"value": None, "low": None, "high": None}
-            if clean >= SMALLEST:
-                estimate = _fpr(flagged[rows], truth[rows], weights[:, rows])
-            found[by][name] = {"clean_rows": clean, "fpr": estimate}
+    listed = [(by, name, rows) for by, named in groups.items() for name, rows in named.items()]
+    large = [k for k, (_, _, rows) in enumerate(listed) if (rows & ~truth).sum() >= SMALLEST]
+    rates = _shares([(flagged, listed[k][2] & ~truth) for k in large], weights)
+    known = dict(zip(large, rates, strict=True))
+    found: dict[str, dict[str, Figures]] = {by: {} for by in groups}
+    for k, (by, name, rows) in enumerate(listed):
+        rate = known.get(k, {"value": None, "low": None, "high": None})
+        found[by][name] = {"clean_rows": int((rows & ~truth).sum()), "fpr": rate}
     return found
 
 
-def _fpr(flagged: Booleans, truth: Booleans, weights: NDArray[Any]) -> Figures:
-    return bootstrap_estimate(lambda w: false_positive_rate(flagged, truth, w), weights).as_dict()
+def _shares(pairs: Sequence[tuple[Booleans, Booleans]], weights: NDArray[Any]) -> list[Figures]:
+    """Share of each event (N,) among its rows (N,)."""
+    if not pairs:
+        return []
+    events, among = (np.column_stack(side) for side in zip(*pairs, strict=True))
+    return [estimate.as_dict() for estimate in shares(events, among, weights)]
 
 
 def _figures(scores: Floats, flagged: Booleans, truth: Booleans, weights: NDArray[Any]) -> Figures:
-    ranked = {
-        "auroc": bootstrap_estimate(lambda w: auroc(scores, truth, w), weights),
-        "partial_auroc": bootstrap_estimate(lambda w: partial_auroc(scores, truth, 0.05, w), weights),
-        "average_precision": bootstrap_estimate(lambda w: average_precision(scores, truth, w), weights),
-        "tpr_at_1_fpr": bootstrap_estimate(lambda w: tpr_at_fpr(scores, truth, 0.01, w), weights),
-        "tpr_at_5_fpr": bootstrap_estimate(lambda w: tpr_at_fpr(scores, truth, 0.05, w), weights),
-    }
     counts = {"rows": len(truth), "poisoned": int(truth.sum())}
-    estimates = {name: estimate.as_dict() for name, estimate in ranked.items()}
+    estimates = {name: estimate.as_dict() for name, estimate in detection_figures(scores, truth, weights).items()}
     return {**counts, **estimates, **judge_flags(flagged, truth, weights)}

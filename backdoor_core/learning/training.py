@@ -81,7 +81,8 @@ def train_victims(
 ) -> list[Trained]:
     """Each as `train_victim` gives it within the rounding of sums; networks are fitted many at once (`many.fit_many`).
 
-    `on_done` hears the numbers of the tasks that are done; `workers`: see there. The inputs of at most 2 GiB of tasks are held at once.
+    `on_done` hears the numbers of the tasks that are done; `workers`: see there. The inputs of at most 2 GiB of
+    tasks are held at once.
     """
     done: list[Trained] = []
     for first, part in _portions(tasks):

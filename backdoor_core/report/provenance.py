@@ -37,7 +37,7 @@ def run_config(study: Study) -> dict[str, Any]:
         "plugins": plugins,
         "git": git_state(study.paths.root),
         "code": {"backdoor_core": code_hash("backdoor_core")},
-        "versions": versions(["backdoor_core", *_distributions(plugins)]),
+        "versions": versions_of(plugins),
         "data": data_hashes(study),
         "device": str(pick_device(study.params.train.device)),
         "threads": study.params.train.threads,
@@ -51,6 +51,16 @@ def data_hashes(study: Study) -> dict[str, str]:
     if lacking := [p for p in (paths.cohort / "card.json", paths.splits) if not p.is_file()]:
         raise BackdoorError(f"{lacking[0]}: no such file; run `dvc repro` to make it")
     return {file.relative_to(paths.root).as_posix(): _sha256(file) for file in files}
+
+
+def cohort_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a cohort, by their path in its folder."""
+    return {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def versions_of(plugins: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of what a study with that plugin lock is made of."""
+    return versions(["backdoor_core", *_distributions(plugins)])
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,40 @@
+"""How long the missing cells of a sweep may take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from backdoor_core.study import Study
+from backdoor_core.sweep.executors import cpus
+from backdoor_core.sweep.plan import Planned
+from backdoor_core.sweep.store import Store
+
+_ROUGH_FIT = {"table": 2.0, "series": 30.0, "events": 45.0}
+"""Seconds of one fit on 10,000 stays and one CPU, where no finished cell tells: the order of magnitude alone."""
+_ROUGH_JUDGING = 4.0
+
+
+def estimate(study: Study, planned: Sequence[Planned], missing: Sequence[Planned], store: Store) -> str:
+    """One line: fits and minutes that are missing, and what the estimate rests on."""
+    if not missing:
+        return f"{len(planned):,} cells, all of them finished"
+    clean = {one.clean: one for one in missing if not (store.clean(one) / "clean.json").is_file()}
+    clean_fits = len(clean) * (1 + study.params.detection.nulls)
+    fits = len(missing) + clean_fits
+    seconds, measured = 0.0, 0
+    for model in dict.fromkeys(one.cell.model for one in planned):
+        of_model = [one for one in planned if one.cell.model == model]
+        rough = _ROUGH_FIT[of_model[0].lock["view"]]
+        known = [store.timings(one.cell.name) for one in of_model if store.record(one) is not None]
+        measured += len(known)
+        cell = median([sum(found.values()) for found in known]) if known else rough + _ROUGH_JUDGING
+        fit = median([found.get("train", rough) for found in known]) if known else rough
+        seconds += cell * sum(one.cell.model == model for one in missing)
+        seconds += fit * (1 + study.params.detection.nulls) * sum(one.cell.model == model for one in clean.values())
+    workers = study.params.sweep.workers or cpus()
+    basis = f"from {measured:,} finished cells" if measured else "a rough guess: no cell of these models is finished"
+    return (
+        f"{len(planned):,} cells, {len(missing):,} to do: {fits:,} fits ({clean_fits:,} of them clean), "
+        f"about {max(1, round(seconds / workers / 60)):,} minutes with {workers} workers ({basis})"
+    )

@@ -1,0 +1,156 @@
+"""Who does the work of a sweep: processes of this machine, or a Ray cluster. Both give the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from typing import Any, Protocol
+
+from backdoor_core.sweep_params import SweepParams
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+Key = tuple[str, Any]
+"""What a call is for, hashable."""
+
+
+class Executor(Protocol):
+    """Runs functions of modules somewhere else."""
+
+    by_value: bool
+    """Whether a worker may be on a machine without this disk, and must be given contents, not paths."""
+
+    def share(self, value: Any) -> Any:
+        """A stand-in for a large argument of many calls, sent once."""
+
+    def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have a call done; `next_done` gives its result by `key`."""
+
+    def next_done(self) -> tuple[Key, Any]:
+        """Wait for a call to end. What it raised is returned, not raised."""
+
+    def close(self) -> None:
+        """Stop all work."""
+
+
+def make_executor(sweep: SweepParams) -> Executor:
+    """The one that the params choose. Raises `errors.BackdoorError` where it is not installed or not reached."""
+    if sweep.executor == "local":
+        return LocalExecutor(sweep.workers or cpus(), sweep.retries)
+    from backdoor_core.sweep.ray_executor import RayExecutor
+
+    return RayExecutor(sweep)
+
+
+def cpus() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Call:
+    key: Key
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    tries: int = 1
+
+
+class LocalExecutor:
+    """Processes of one thread each. When one dies, what was under way is given out again, to a fresh set."""
+
+    by_value = False
+
+    def __init__(self, workers: int, retries: int) -> None:
+        self.workers, self.retries = workers, retries
+        self.calls: dict[Future[Any], _Call] = {}
+        self.pool = self._start()
+
+    def share(self, value: Any) -> Any:
+        """The value itself: workers of this machine are given paths."""
+        return value
+
+    def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have a call done."""
+        self._give(_Call(key, function, arguments))
+
+    def next_done(self) -> tuple[Key, Any]:
+        """Wait for a call to end."""
+        while True:
+            done, _ = wait(self.calls, return_when=FIRST_COMPLETED)
+            future = done.pop()
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                if (lost := self._again()) is not None:
+                    return lost
+                continue
+            return self.calls.pop(future).key, future.result() if error is None else error
+
+    def close(self) -> None:
+        """Stop all work."""
+        for process in list((self.pool._processes or {}).values()):
+            process.terminate()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def _give(self, call: _Call) -> None:
+        self.calls[self.pool.submit(call.function, *call.arguments)] = call
+
+    def _again(self) -> tuple[Key, Any] | None:
+        """Give out again what the dead pool had; a call that was tried often enough is what it died of."""
+        lost = list(self.calls.values())
+        self.calls.clear()
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool = self._start()
+        # The calls that were under way stand first; only they can be to blame.
+        under_way, waiting = lost[: self.workers], lost[self.workers :]
+        dead = [call for call in under_way if call.tries > self.retries]
+        for call in (*under_way, *waiting):
+            if call not in dead[:1]:
+                self._give(_Call(call.key, call.function, call.arguments, call.tries + (call in under_way)))
+        if not dead:
+            return None
+        return dead[0].key, RuntimeError(f"its process died, {dead[0].tries} times: out of memory, or killed")
+
+    def _start(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(self.workers, _context(), set_up_worker, (os.getpid(),))
+
+
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # The server imports torch once; each worker is a fork of it and starts at once.
+    context.set_forkserver_preload(["backdoor_core.sweep.work"])
+    return context
+
+
+def set_up_worker(parent: int | None = None) -> None:
+    """One thread, silent, and gone when the sweep is: a worker whose parent was killed would wait forever."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from backdoor_core.console import console
+
+    # For libraries that are still to be loaded, and for those that are.
+    os.environ |= dict.fromkeys(_THREADS, "1")
+    threadpool_limits(1)
+    torch.set_num_threads(1)
+    console.quiet = True
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    while True:
+        time.sleep(1)
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)

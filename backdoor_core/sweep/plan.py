@@ -1,0 +1,120 @@
+"""What a sweep has to do: which cells share what, and what each depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import backdoor_core
+from backdoor_core.errors import BackdoorError
+from backdoor_core.files import sha256_of
+from backdoor_core.params import OPTION_MAPS, Params
+from backdoor_core.study import Study, check_compatible, plugin_lock
+from backdoor_core.sweep.grid import Cell, cells_of
+
+_NO_PART = ("report", "language", "privacy", "testing", "sweep", "cli.py", "listing.py", "py.typed", "__pycache__")
+"""Of the core, what no figure of a cell comes from."""
+_OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
+"""Params that the clean models do not depend on."""
+_NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
+"""Params that no cell depends on; the options of its components stand in the lock."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with the hash of everything that its figures depend on."""
+
+    cell: Cell
+    lock: Mapping[str, Any]
+    inputs: str
+    clean: str
+    """Key of the clean models that it shares with others."""
+    cohort: str
+    """Key of its cohort."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells that are fitted together: of the same clean models and trigger."""
+
+    cells: tuple[Planned, ...]
+
+    @property
+    def clean(self) -> str:
+        """Key of their clean models."""
+        return self.cells[0].clean
+
+
+def plan(study: Study) -> list[Planned]:
+    """Every cell of the study's sweep. Raises `BackdoorError` where a cell's components cannot work together."""
+    locks = _Locks(study)
+    return [_planned(cell, locks(cell), study.params) for cell in cells_of(study.params)]
+
+
+def batches(cells: Sequence[Planned]) -> list[Batch]:
+    """The cells by clean models and trigger, in the order of the grid. They depend on the grid alone."""
+    together: dict[tuple[str, str], list[Planned]] = {}
+    for planned in cells:
+        together.setdefault((planned.clean, planned.cell.trigger), []).append(planned)
+    return [Batch(tuple(found)) for found in together.values()]
+
+
+class _Locks:
+    """The plugin lock of each cell, found once for all that choose alike."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.known: dict[str, Mapping[str, Any]] = {}
+
+    def __call__(self, cell: Cell) -> Mapping[str, Any]:
+        # What the checks and the lock look at; neither the seed nor the rate is part of it.
+        params = cell.params.model_dump(mode="json", exclude={"seed", "poison", "sweep"})
+        key = digest(params)
+        if key not in self.known:
+            study = replace(self.study, params=cell.params)
+            try:
+                check_compatible(study)
+            except BackdoorError as error:
+                raise BackdoorError(f"{error} (sweep: {cell.name}; sweep.exclude leaves cells out)") from None
+            self.known[key] = plugin_lock(study)
+        return self.known[key]
+
+
+def _planned(cell: Cell, lock: Mapping[str, Any], base: Params) -> Planned:
+    # One cohort for all seeds, drawn with the study's own: a seed is another split and training, not other patients.
+    cohort = digest([base.seed, cell.params.inclusion.model_dump(mode="json"), lock["cohort"], lock["raw"], _code()])
+    params = cell.params.model_dump(mode="json", exclude=set(_NOT_OF_CELLS))
+    clean_params = {key: value for key, value in params.items() if key not in _OF_POISON}
+    clean = digest([cohort, clean_params, lock["model"], lock["detectors"], _code(), _versions()])
+    sweep = cell.params.sweep
+    own: list[Any] = [clean, {key: params[key] for key in ("trigger", "poison")}, lock["trigger"]]
+    if sweep.explain:
+        own += ["explain", params["explain"], params["explainers"], lock["explainers"]]
+    if sweep.cleanse:
+        own += ["cleanse", params["repairs"], lock["repairs"]]
+    return Planned(cell, lock, digest(own), clean, cohort)
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """Of the core's source, as far as figures come from it."""
+    package = Path(backdoor_core.__file__).parent
+    files = [p for p in package.rglob("*.py") if p.relative_to(package).parts[0] not in _NO_PART]
+    files += [package / "sweep" / "work.py", package / "sweep" / "digest.py"]
+    return digest({file.relative_to(package).as_posix(): sha256_of(file) for file in files})
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("numpy", "scipy", "scikit-learn", "torch")}
