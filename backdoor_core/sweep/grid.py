@@ -43,9 +43,13 @@ class Cell:
 
 def cell_name(model: str, trigger: str, rate: float, parameters: Mapping[str, Any], seed: int) -> str:
     """Folder of a cell, below ``runs/``; characters that a folder's name should not have become hyphens."""
-    varied = ",".join(f"{key}={value}" for key, value in sorted(parameters.items()))
+    varied = ",".join(f"{key}={_word(value)}" for key, value in sorted(parameters.items()))
     middle = [re.sub(r"[^A-Za-z0-9._,=+-]+", "-", varied)] if varied else []
     return "/".join([model, trigger, repr(float(rate)), *middle, f"seed_{seed}"])
+
+
+def _word(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def cells_of(params: Params) -> list[Cell]:

@@ -22,7 +22,7 @@ _NO_PART = ("report", "language", "privacy", "testing", "sweep", "cli.py", "list
 """Of the core, what no figure of a cell comes from."""
 _OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
 """Params that the clean models do not depend on."""
-_NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
+NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
 """Params that no cell depends on; the options of its components stand in the lock."""
 
 
@@ -89,7 +89,7 @@ class _Locks:
 def _planned(cell: Cell, lock: Mapping[str, Any], base: Params) -> Planned:
     # One cohort for all seeds, drawn with the study's own: a seed is another split and training, not other patients.
     cohort = digest([base.seed, cell.params.inclusion.model_dump(mode="json"), lock["cohort"], lock["raw"], _code()])
-    params = cell.params.model_dump(mode="json", exclude=set(_NOT_OF_CELLS))
+    params = cell.params.model_dump(mode="json", exclude=set(NOT_OF_CELLS))
     clean_params = {key: value for key, value in params.items() if key not in _OF_POISON}
     clean = digest([cohort, clean_params, lock["model"], lock["detectors"], _code(), _versions()])
     sweep = cell.params.sweep

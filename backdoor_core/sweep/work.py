@@ -25,7 +25,6 @@ from backdoor_core.files import json_text, read_json, write_json
 from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.training import Task, Trained, train_victims
 from backdoor_core.learning.victim import load_victim
-from backdoor_core.params import OPTION_MAPS
 from backdoor_core.plugins import Catalog, discover
 from backdoor_core.stages import baseline, null_scores, nulls, splits
 from backdoor_core.stages.data import Shared, load_parts
@@ -34,7 +33,7 @@ from backdoor_core.stages.training import save_trained
 from backdoor_core.study import Study
 from backdoor_core.sweep.digest import figures_of, rocs_of
 from backdoor_core.sweep.paths import CellPaths
-from backdoor_core.sweep.plan import Batch, Planned
+from backdoor_core.sweep.plan import NOT_OF_CELLS, Batch, Planned
 
 Files = dict[str, bytes]
 """Contents by path below a folder."""
@@ -151,7 +150,7 @@ class _Run:
     def _config(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         params = self.study.params
         return {
-            "params": params.model_dump(mode="json", exclude=set(OPTION_MAPS.values())),
+            "params": params.model_dump(mode="json", exclude=set(NOT_OF_CELLS)),
             "plugins": self.planned.lock,
             **provenance,
             "device": str(pick_device(params.train.device)),

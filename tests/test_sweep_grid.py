@@ -1,0 +1,104 @@
+"""From params.yaml to cells."""
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from backdoor_core.errors import BackdoorError
+from backdoor_core.params import Params
+from backdoor_core.sweep.grid import cell_name, cells_of
+
+
+def study(**sweep):
+    base = {"cohort": "synthetic", "trigger": "none", "model": "mlp", "seed": 1, "poison": {"count": 5}}
+    defaults = {"models": ["mlp"], "triggers": ["rare_value"], "rates": [0.02], "seeds": [1]}
+    return Params.model_validate({**base, "sweep": {**defaults, **sweep}})
+
+
+def names(**sweep):
+    return [cell.name for cell in cells_of(study(**sweep))]
+
+
+def test_every_combination_once_and_seeds_last():
+    found = names(models=["mlp", "lstm"], rates=[0.01, 0.02], seeds=[1, 2])
+    assert len(found) == len(set(found)) == 8
+    assert found[:3] == ["mlp/rare_value/0.01/seed_1", "mlp/rare_value/0.01/seed_2", "mlp/rare_value/0.02/seed_1"]
+
+
+def test_a_cell_is_the_study_that_its_place_says():
+    (cell,) = cells_of(study(rates=[0.03], seeds=[9], parameters={"train.epochs": [3], "poison.labels": ["clean"]}))
+    params = cell.params
+    assert (params.trigger, params.seed, params.poison.rate, params.train.epochs) == ("rare_value", 9, 0.03, 3)
+    assert params.poison.labels == "clean"
+    assert params.poison.count is None, "a count of the study itself would hide the rate"
+    assert cell.name == "mlp/rare_value/0.03/poison.labels=clean,train.epochs=3/seed_9"
+
+
+def test_options_of_components_are_parameters_too():
+    cells = cells_of(study(parameters={"triggers.rare_value.value": [1, 2]}))
+    assert [cell.params.options("trigger", "rare_value") for cell in cells] == [{"value": 1}, {"value": 2}]
+
+
+def test_include_adds_cells_over_the_axes_that_it_leaves_out():
+    found = names(seeds=[1, 2], include=[{"model": "gbdt", "detectors": ["range_rule"]}, {"rate": [0.1, 0.2]}])
+    assert found[2:] == [
+        *(f"gbdt/rare_value/0.02/detectors=range_rule/seed_{seed}" for seed in (1, 2)),
+        *(f"mlp/rare_value/{rate}/seed_{seed}" for rate in (0.1, 0.2) for seed in (1, 2)),
+    ]
+
+
+def test_exclude_leaves_out_what_matches_all_of_a_rule():
+    grid = {"triggers": ["rare_value", "missingness"], "rates": [0.01, 0.02]}
+    assert names(**grid, exclude=[{"trigger": "missingness", "rate": [0.01, 0.5]}]) == [
+        "mlp/rare_value/0.01/seed_1",
+        "mlp/rare_value/0.02/seed_1",
+        "mlp/missingness/0.02/seed_1",
+    ]
+
+
+def test_a_cell_that_include_repeats_stands_once():
+    assert names(include=[{"rate": 0.02}]) == names()
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ({"parameters": {"train.epoch": [3]}}, r"train\.epoch.*did you mean 'epochs'"),
+        ({"parameters": {"trian.epochs": [3]}}, r"sweep\.parameters: trian\.epochs is no key of params.yaml"),
+        ({"parameters": {"seed.of": [3]}}, r"seed\.of is no key"),
+        ({"parameters": {"train.epochs": ["many"]}}, r"train\.epochs: should be a whole number.*sweep\.parameters"),
+        ({"include": [{"train.epochs": 0}]}, r"train\.epochs.*sweep\.include\[0\]"),
+        ({"exclude": [{"model": "mlp"}]}, "exclude leaves no cell"),
+        ({"parameters": {"triggers.rare_value.feature": ["a b", "a/b"]}}, "share the folder"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(sweep, message):
+    with pytest.raises(BackdoorError, match=message) as caught:
+        cells_of(study(**sweep))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ({"seeds": [1, 1]}, "seeds lists 1 more than once"),
+        ({"rates": [0.9]}, "less than or equal to 0.5"),
+        ({"parameters": {"poison.rate": [0.1]}}, "axis of its own"),
+        ({"parameters": {"train.epochs": []}}, "at least one value"),
+        ({"name": "../up"}, "letters, digits"),
+    ],
+)
+def test_params_refuse_a_grid_that_cannot_be(sweep, message):
+    with pytest.raises(ValueError, match=message):
+        study(**sweep)
+
+
+VALUES = st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.lists(st.integers(), max_size=3))
+
+
+@settings(max_examples=60)
+@given(value=VALUES)
+def test_a_folder_has_no_character_that_a_folder_should_not_have(value):
+    name = cell_name("mlp", "rare_value", 0.02, {"a.b": value}, 3)
+    assert name.startswith("mlp/rare_value/0.02/a.b=")
+    assert name.count("/") == 4
+    assert not set(name) & set(' \\:*?"<>|\n\0')
