@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 STAMP := $(VENV)/.installed
 
-.PHONY: all privacy test install lint report clean help
+.PHONY: all privacy sweep test install lint report clean help
 
 all: install ## Install, then run the study of params.yaml: cohort to report
 	@[ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
@@ -24,6 +24,10 @@ privacy: install ## Train language models on notes and tell what they leak; the 
 	@[ ! -f run/report.html ] || dvc repro --single-item --force report
 	@echo
 	@echo "Report: run/notes/leakage/REPORT.md"
+
+sweep: install ## Run the grid of studies under `sweep` in params.yaml; goes on where it was stopped
+	@[ -d .git ] || git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
+	dvc repro benchmarks/dvc.yaml
 
 test: install ## Run the test suite (real-data tests need BACKDOOR_TEST_DATA)
 	pytest --numprocesses 2 --dist loadfile
@@ -45,7 +49,7 @@ lint: install ## Check style, types and the floors between packages
 report: install ## Make run/report.html anew
 	dvc repro --single-item --force report
 
-clean: ## Remove what the pipeline made (the DVC cache and .venv stay)
+clean: ## Remove what the pipeline made (the DVC cache, sweeps and .venv stay)
 	rm -rf data/cohort data/splits.json data/text_embeddings run plugins.lock.json dvc_plots
 
 help: ## Show this list

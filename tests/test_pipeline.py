@@ -45,6 +45,7 @@ WITHOUT_RESULT = {
     "plugins",
     "stages",
     "study",
+    "sweep_params",
     "validation",
 }
 
@@ -76,7 +77,8 @@ def study(tmp_path_factory) -> Path:
     for name in ("backdoor_core", ".dvc"):
         ignored = shutil.ignore_patterns("__pycache__", "cache", "tmp", "config.local")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
-    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
+    (folder / "benchmarks").mkdir()
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore", "benchmarks/dvc.yaml"):
         shutil.copy(REPOSITORY / name, folder / name)
     edit(
         folder,
@@ -99,6 +101,9 @@ def study(tmp_path_factory) -> Path:
             "scratch": {"layers": 1, "width": 16, "heads": 2, "vocabulary": 300},
         },
     )
+    content = yaml.safe_load((folder / "params.yaml").read_text())
+    chosen = {"triggers": [content["trigger"]], "rates": [content["poison"]["rate"]], "seeds": [content["seed"]]}
+    edit(folder, sweep={**chosen, "explain": False})
     run(folder, "git", "init", "-q")
     for key, value in (("user.name", "t"), ("user.email", "t@example.org")):
         run(folder, "git", "config", key, value)
@@ -229,6 +234,20 @@ def test_a_changed_key_reruns_no_stage_before_its_own(key, first):
 )
 def test_a_key_of_the_notes_reruns_their_stages_alone(key, stages):
     assert reruns(key) == stages
+
+
+def test_a_sweep_is_a_pipeline_whose_cell_is_the_study(study):
+    run(study, "dvc", "repro", "benchmarks/dvc.yaml")
+    cell = study / "runs" / "mlp" / "rare_value" / "0.02" / "seed_42"
+    for name in ("results.json", "results_eval.json", "results_detect.json", "poison.json", "predictions.parquet"):
+        assert (cell / name).read_bytes() == (study / "run" / name).read_bytes(), name
+    made = study / "benchmarks" / "default"
+    assert {"summary.csv", "aggregated_metrics.csv", "aggregated_metrics.json", "report.html"} <= {
+        path.name for path in made.iterdir()
+    }
+    assert run(study, "git", "status", "--porcelain").split() in (["??", "benchmarks/dvc.lock"], [])
+    assert "1 of them finished before" not in run(study, "dvc", "repro", "benchmarks/dvc.yaml"), "nothing was missing"
+    assert (study / "runs" / "mlp").is_dir()
 
 
 def test_metrics_read_well(study):
