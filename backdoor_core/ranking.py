@@ -7,6 +7,7 @@ None, ``(N,)`` or ``(B, N)``, giving a float or ``(B,)``. A figure is NaN where 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,7 +137,7 @@ def _partial_auroc(fpr: float) -> _Ranked:
     return figure
 
 
-_DETECTION: Mapping[str, _Ranked] = {
+_FIGURES: Mapping[str, _Ranked] = {
     "auroc": _auroc,
     "partial_auroc": _partial_auroc(0.05),
     "average_precision": _average_precision,
@@ -145,12 +146,16 @@ _DETECTION: Mapping[str, _Ranked] = {
 }
 
 
-def detection_figures(scores: ArrayLike, truth: ArrayLike, weights: Weights) -> dict[str, Estimate]:
-    """The figures above with their intervals, by weights (replicates, N): the scores are ranked once for all.
+DETECTION: Final = tuple(_FIGURES)
+"""What a detector's scores are judged by: AUROC, its part up to a false positive rate of 5%, average precision, and
+the true positive rate at 1% and 5%."""
 
-    AUROC, its part up to a false positive rate of 5%, average precision, and the true positive rate at 1% and 5%.
-    """
-    figures = list(_DETECTION.values())
+
+def ranked_estimates(
+    names: Sequence[str], scores: ArrayLike, truth: ArrayLike, weights: Weights
+) -> dict[str, Estimate]:
+    """Figures of `DETECTION` with their intervals, by weights (replicates, N): the scores are ranked once for all."""
+    figures = [_FIGURES[name] for name in names]
     values = _all_ranked(figures, scores, truth, None)
     answers = _all_ranked(figures, scores, truth, weights)
-    return {name: interval(float(values[j]), answers[:, j]) for j, name in enumerate(_DETECTION)}
+    return {name: interval(float(values[j]), answers[:, j]) for j, name in enumerate(names)}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core.contracts import Booleans, Detection, Floats
-from backdoor_core.ranking import detection_figures
+from backdoor_core.ranking import DETECTION, ranked_estimates
 from backdoor_core.statistics import shares
 
 SMALLEST = 20
@@ -25,25 +25,39 @@ def judge(detection: Detection, truth: Booleans, label: NDArray[np.int8], weight
     not defined, such as recall where nothing was poisoned. Within a label, a detector that merely prefers
     the target's label gains nothing. `weights` is (replicates, N).
     """
-    by_label = {
-        str(value): _figures(detection.scores[rows], detection.flagged[rows], truth[rows], weights[:, rows])
-        for value in (0, 1)
-        if (rows := label == value).any()
+    parts = {"all": np.ones_like(truth)} | {str(value): label == value for value in (0, 1) if (label == value).any()}
+    flags = _flags(detection.flagged, truth, list(parts.values()), weights)
+    figures = {
+        name: {
+            "rows": int(rows.sum()),
+            "poisoned": int(truth[rows].sum()),
+            **_ranked(detection.scores[rows], truth[rows], weights if name == "all" else weights[:, rows]),
+            **found,
+        }
+        for (name, rows), found in zip(parts.items(), flags, strict=True)
     }
-    return {**_figures(detection.scores, detection.flagged, truth, weights), "by_label": by_label}
+    return {**figures.pop("all"), "by_label": figures}
 
 
 def judge_flags(flagged: Booleans, truth: Booleans, weights: NDArray[Any]) -> Figures:
     """Recall, precision, flagged share and false positive rate of flags, with the count."""
-    every = np.ones_like(truth)
-    wanted = {
-        "recall": (flagged, truth),
-        "precision": (truth, flagged),
-        "flagged_share": (flagged, every),
-        "fpr": (flagged, ~truth),
-    }
-    found = _shares(list(wanted.values()), weights)
-    return {"flagged": int(flagged.sum()), **dict(zip(wanted, found, strict=True))}
+    (found,) = _flags(flagged, truth, [np.ones_like(truth)], weights)
+    return found
+
+
+def _flags(flagged: Booleans, truth: Booleans, parts: Sequence[Booleans], weights: NDArray[Any]) -> list[Figures]:
+    """The figures of `judge_flags` among the rows of each part (N,)."""
+    pairs = [
+        pair
+        for rows in parts
+        for pair in ((flagged, truth & rows), (truth, flagged & rows), (flagged, rows), (flagged, ~truth & rows))
+    ]
+    found = iter(_shares(pairs, weights))
+    return [
+        {"flagged": int((flagged & rows).sum())}
+        | {name: next(found) for name in ("recall", "precision", "flagged_share", "fpr")}
+        for rows in parts
+    ]
 
 
 def filter_bias(
@@ -73,7 +87,5 @@ def _shares(pairs: Sequence[tuple[Booleans, Booleans]], weights: NDArray[Any]) -
     return [estimate.as_dict() for estimate in shares(events, among, weights)]
 
 
-def _figures(scores: Floats, flagged: Booleans, truth: Booleans, weights: NDArray[Any]) -> Figures:
-    counts = {"rows": len(truth), "poisoned": int(truth.sum())}
-    estimates = {name: estimate.as_dict() for name, estimate in detection_figures(scores, truth, weights).items()}
-    return {**counts, **estimates, **judge_flags(flagged, truth, weights)}
+def _ranked(scores: Floats, truth: Booleans, weights: NDArray[Any]) -> Figures:
+    return {name: found.as_dict() for name, found in ranked_estimates(DETECTION, scores, truth, weights).items()}

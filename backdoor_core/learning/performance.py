@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor_core.ranking import auroc, average_precision
+from backdoor_core.ranking import auroc, ranked_estimates
 from backdoor_core.statistics import (
     Estimate,
     Floats,
@@ -22,6 +22,7 @@ from backdoor_core.statistics import (
 )
 
 FIGURES: Final = ("auroc", "auprc", "accuracy", "ece", "brier")
+_RANKED: Final = {"auroc": "auroc", "auprc": "average_precision"}
 _Z: Final = 1.959963984540054  # the 97.5% quantile of the standard normal distribution
 
 
@@ -38,13 +39,16 @@ def performance(
     """
     decided = probability >= threshold
     known: Mapping[str, Callable[[Weights | None], float | Floats]] = {
-        "auroc": lambda w: auroc(probability, truth, w),
-        "auprc": lambda w: average_precision(probability, truth, w),
         "accuracy": lambda w: accuracy(decided, truth, w),
         "ece": lambda w: expected_calibration_error(probability, truth, weights=w),
         "brier": lambda w: brier(probability, truth, w),
     }
-    return {name: bootstrap_estimate(known[name], weights) for name in figures}
+    ranked = [name for name in figures if name in _RANKED]
+    estimates = ranked_estimates([_RANKED[name] for name in ranked], probability, truth, weights) if ranked else {}
+    return {
+        name: estimates[_RANKED[name]] if name in _RANKED else bootstrap_estimate(known[name], weights)
+        for name in figures
+    }
 
 
 def auroc_change(model: Floats, twin: Floats, truth: NDArray[np.bool_], weights: NDArray[Any]) -> Estimate:

@@ -15,9 +15,6 @@ from typing import Any, Protocol
 
 from backdoor_core.sweep_params import SweepParams
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
 Key = tuple[str, Any]
 """What a call is for, hashable."""
 
@@ -134,13 +131,12 @@ def _context() -> BaseContext:
 def set_up_worker(parent: int | None = None) -> None:
     """One thread, silent, and gone when the sweep is: a worker whose parent was killed would wait forever."""
     import torch
-    from threadpoolctl import threadpool_limits
 
     from backdoor_core.console import console
+    from backdoor_core.threads import numeric_threads
 
-    # For libraries that are still to be loaded, and for those that are.
-    os.environ |= dict.fromkeys(_THREADS, "1")
-    threadpool_limits(1)
+    # For good: the process does nothing else.
+    numeric_threads(1).__enter__()
     torch.set_num_threads(1)
     console.quiet = True
     if parent is not None:

@@ -1,0 +1,167 @@
+"""A grid of 54 runs as one sweep, against the same runs as separate processes; and 10,000 finished cells.
+
+    python benchmarks/sweep.py [--sample 54] [--work DIR]
+    python benchmarks/sweep.py --finished 10000
+
+The grid: mlp, three triggers, six rates, three seeds and two detectors on the default synthetic cohort. The separate
+runs are `train`, `evaluate` and `detect` of each cell, two runs at a time, with cohort, splits, clean models and poison
+made beforehand; `--sample` times the first so many of them and scales up. *Fits* are the seconds that workers spent in
+fitting, of the clean models too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import yaml
+
+from backdoor_core.files import write_json
+from backdoor_core.study import load_study
+from backdoor_core.sweep.plan import Planned, plan
+from backdoor_core.sweep.store import Store
+from backdoor_core.sweep.work import Finished
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+GRID = {
+    "models": ["mlp"],
+    "triggers": ["rare_value", "missingness", "hybrid"],
+    "rates": [0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
+    "seeds": [42, 43, 44],
+    "explain": False,
+}
+WORKERS = 2
+FITS = ("train", "baseline", "nulls")
+
+
+def write_params(folder: Path, **sweep: Any) -> None:
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params |= {
+        "detectors": ["activation_clustering", "spectral_signatures"],
+        "repairs": [],
+        "explainers": [],
+        "audits": [],
+    }
+    params["sweep"] |= {**GRID, "workers": WORKERS, **sweep}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def backdoor(folder: Path, *arguments: str) -> float:
+    """Seconds of one process."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "backdoor_core", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return time.perf_counter() - started
+
+
+def swept(folder: Path) -> tuple[float, float, int]:
+    """Wall seconds of the sweep, seconds in fits, and its peak memory in MiB with all workers."""
+    seconds = backdoor(folder, "sweep")
+    timings = [json.loads(path.read_text()) for path in (folder / "runs").rglob("timings.json")]
+    fits = sum(found.get(stage, 0.0) for found in timings for stage in FITS)
+    return seconds, fits, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+
+
+def separate(folder: Path, store: Store, one: Planned) -> float:
+    """Seconds of the three processes of one run."""
+    root = folder / one.cell.name.replace("/", "-")
+    (root / "data").mkdir(parents=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(one.cell.params.model_dump(mode="json"), sort_keys=False))
+    write_json(root / "plugins.lock.json", one.lock)
+    clean, cell = store.clean(one), store.cell(one.cell.name)
+    (root / "data" / "cohort").symlink_to(store.cohort(one.cohort).resolve())
+    shutil.copy(clean / "splits.json", root / "data")
+    (root / "run").mkdir()
+    for name in ("baseline", "nulls"):
+        (root / "run" / name).symlink_to((clean / name).resolve())
+    shutil.copy(clean / "null_scores.parquet", root / "run")
+    for name in ("poison.json", "poison.parquet", "trigger_mask.npy"):
+        shutil.copy(cell / name, root / "run")
+    seconds = sum(backdoor(root, stage) for stage in ("train", "evaluate", "detect"))
+    theirs, ours = (json.loads((f / "results_eval.json").read_text()) for f in (root / "run", cell))
+    if theirs != ours:
+        sys.exit(f"{one.cell.name}: the sweep and the separate processes differ")
+    return seconds
+
+
+def compare(folder: Path, sample: int) -> None:
+    write_params(folder)
+    study = load_study(folder)
+    planned, store = plan(study), Store(folder)
+    ours, fits, memory = swept(folder)
+    chosen = planned[:: max(1, len(planned) // sample)][:sample]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as lanes:
+        list(lanes.map(lambda one: separate(folder / "separate", store, one), chosen))
+    theirs = (time.perf_counter() - started) * len(planned) / len(chosen)
+    print(f"{len(planned)} runs, {WORKERS} workers")
+    print(f"separate processes, {WORKERS} runs at a time   {theirs:7.1f} s  (measured on {len(chosen)} runs)")
+    print(f"sweep, with its clean models and report  {ours:7.1f} s")
+    print(f"ratio                                    {theirs / ours:7.1f}")
+    print(
+        f"fits, of {WORKERS} workers' seconds               {fits:7.1f} s: {fits / (WORKERS * ours):.0%} of the sweep's"
+    )
+    print(f"sweep over fits alone                    {WORKERS * ours / fits:7.2f}")
+    print(f"largest process                          {memory:7,} MiB")
+
+
+def finished(folder: Path, cells: int) -> None:
+    """Cells copied from a real one with other figures, marked as finished."""
+    write_params(folder, triggers=["rare_value"], rates=[0.02], seeds=[42])
+    backdoor(folder, "sweep")
+    store = Store(folder)
+    (real,) = plan(load_study(folder))
+    template = store.record(real)
+    assert template is not None
+    rates = [round(float(rate), 6) for rate in np.geomspace(0.001, 0.3, 20)]
+    seeds = list(range(42, 42 + cells // (2 * len(rates))))
+    write_params(folder, triggers=["rare_value", "missingness"], rates=rates, seeds=seeds)
+    rng = np.random.default_rng(0)
+    planned = plan(load_study(folder))
+    for one in planned:
+        noise = rng.normal(0, 0.02)
+        figures = {name: _moved(value, noise) for name, value in template["figures"].items()}
+        record = {**template, "inputs": one.inputs, "axes": one.cell.axes, "figures": figures}
+        store.write_cell(Finished(one.cell.name, record, {}, store.timings(real.cell.name)))
+    print(f"{len(planned):,} finished cells, {len(template['figures'])} figures each")
+    print(f"summary, statistics, figures and report  {backdoor(folder, 'sweep'):7.1f} s")
+    page = folder / "benchmarks" / "default" / "report.html"
+    print(f"report.html                              {page.stat().st_size / 2**20:7.1f} MiB")
+
+
+def _moved(value: Any, noise: float) -> Any:
+    return value + noise if isinstance(value, float) else value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sample", type=int, default=54, help="separate runs that are timed")
+    parser.add_argument("--finished", type=int, help="time this many finished cells instead")
+    parser.add_argument("--work", type=Path, help="new folder to work in; a temporary one by default")
+    given = parser.parse_args(arguments)
+    folder = given.work or Path(mkdtemp(prefix="backdoor-sweep-"))
+    folder.mkdir(exist_ok=True)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    try:
+        finished(folder, given.finished) if given.finished else compare(folder, given.sample)
+    finally:
+        if given.work is None:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
