@@ -12,7 +12,7 @@ from backdoor_core.contracts import Simulator
 from backdoor_core.errors import BackdoorError
 from backdoor_core.stages import STAGES
 from backdoor_core.study import Study, load_study
-from backdoor_core.threads import numeric_threads
+from backdoor_core.threads import limit_threads
 
 _ROOT = click.option(
     "--root",
@@ -104,8 +104,8 @@ def sweep(root: Path, dry_run: bool) -> None:
 def _run_stage(name: str, study: Study) -> None:
     # Imported here: most stages import torch, which takes seconds.
     module = importlib.import_module(f"backdoor_core.stages.{name}")
-    with numeric_threads(study.params.train.threads):
-        module.run(study)
+    limit_threads(study.params.train.threads)
+    module.run(study)
 
 
 def _stage_command(name: str) -> click.Command:

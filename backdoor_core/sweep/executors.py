@@ -133,10 +133,9 @@ def set_up_worker(parent: int | None = None) -> None:
     import torch
 
     from backdoor_core.console import console
-    from backdoor_core.threads import numeric_threads
+    from backdoor_core.threads import limit_threads
 
-    # For good: the process does nothing else.
-    numeric_threads(1).__enter__()
+    limit_threads(1)
     torch.set_num_threads(1)
     console.quiet = True
     if parent is not None:
