@@ -18,7 +18,7 @@ function detectionPanel(series) {
     title: `Detectors' TPR at 1% FPR against rate, ${series.name}`,
     caption: series.name,
     x: rateScale(),
-    y: linear(...span(reach(lines), 0, 1), "TPR at 1% FPR"),
+    y: linear(-0.03, 1.03, "TPR at 1% FPR"),
     lines,
     legend: [{ ...DASHED, label: "dashed: its null run" }],
   });

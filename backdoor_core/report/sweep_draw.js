@@ -83,7 +83,8 @@ function linear(low, high, label, from = FRAME.bottom, to = FRAME.top) {
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push(k * step);
   const places = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   return {
-    at: (value) => from + ((to - from) * (value - low)) / (high - low),
+    // What lies beyond, such as the end of a wide interval, is drawn at the edge.
+    at: (value) => from + ((to - from) * (Math.min(high, Math.max(low, value)) - low)) / (high - low),
     ticks: ticks.map((value) => [value, decimal(value, places)]),
     label,
     low,
