@@ -101,6 +101,22 @@ def sweep(root: Path, dry_run: bool) -> None:
         sys.exit(2)
 
 
+@cli.command()
+@_ROOT
+@click.option("--sweep", "name", help="Export the sweep of this name, in place of the study.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: export.zip in the folder]")
+def export(root: Path, name: str | None, out: Path | None) -> None:
+    """Make a zip of scores, figures and provenance that holds no patient's values, and check that.
+
+    docs/sharing.md says what is in it and what the check guarantees.
+    """
+    from backdoor_core.sweep.export import export_study, export_sweep
+
+    target = out or root / "export.zip"
+    written = export_study(load_study(root), target) if name is None else export_sweep(root, name, target)
+    say(f"export: {written}, {written.stat().st_size / 2**20:.1f} MiB")
+
+
 def _run_stage(name: str, study: Study) -> None:
     # Imported here: most stages import torch, which takes seconds.
     module = importlib.import_module(f"backdoor_core.stages.{name}")

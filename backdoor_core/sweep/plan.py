@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
 """Params that the clean models do not depend on."""
 NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
 """Params that no cell depends on; the options of its components stand in the lock."""
+_BATCH = 4
+"""More would be fitted together a little faster, and leave workers without work at the end."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,19 @@ def plan(study: Study) -> list[Planned]:
 
 
 def batches(cells: Sequence[Planned]) -> list[Batch]:
-    """The cells by clean models and trigger, in the order of the grid. They depend on the grid alone."""
+    """The cells by clean models and trigger, at most `_BATCH` at once, in the order of the grid.
+
+    They depend on the grid alone, and not on what is finished.
+    """
     together: dict[tuple[str, str], list[Planned]] = {}
     for planned in cells:
         together.setdefault((planned.clean, planned.cell.trigger), []).append(planned)
-    return [Batch(tuple(found)) for found in together.values()]
+    return [Batch(tuple(found[a:b])) for found in together.values() for a, b in pairwise(_cuts(len(found)))]
+
+
+def _cuts(count: int) -> list[int]:
+    pieces = -(-count // _BATCH)
+    return [round(count * k / pieces) for k in range(pieces + 1)]
 
 
 class _Locks:

@@ -1,0 +1,111 @@
+"""What a member of an export holds, leaf by leaf, whatever its format: what the check looks at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any, NamedTuple
+
+
+class Leaf(NamedTuple):
+    """A value with the keys or columns that lead to it."""
+
+    keys: tuple[str, ...]
+    value: Any
+    """Text, a number, or a list of numbers."""
+    key: bool = False
+    """Whether it is itself a key or the name of a column."""
+
+    @property
+    def where(self) -> str:
+        """For people."""
+        return ".".join(self.keys) or "its text"
+
+
+def leaves(name: str, content: bytes) -> Iterator[Leaf]:
+    """The leaves of a JSON, CSV, SVG, HTML or plain text file. Of an SVG those that people read, not its coordinates.
+
+    Of an HTML page: data, text and attributes; its scripts and styles are the program's own.
+    """
+    text = content.decode("utf-8")
+    if name.endswith(".json"):
+        yield from _of_json((), json.loads(text))
+    elif name.endswith(".csv"):
+        yield from _of_csv(text)
+    elif name.endswith(".svg"):
+        root = ET.fromstring(text)
+        yield Leaf((), root.get("aria-label", ""))
+        yield from (Leaf((), part) for part in root.itertext() if part.strip())
+    elif name.endswith(".html"):
+        page = _Page()
+        page.feed(text)
+        page.close()
+        yield from page.found
+    else:
+        yield from (Leaf((), line) for line in text.splitlines())
+
+
+def _of_json(keys: tuple[str, ...], content: Any) -> Iterator[Leaf]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield Leaf((*keys, key), key, key=True)
+            yield from _of_json((*keys, key), value)
+    elif isinstance(content, list):
+        numbers = [value for value in content if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        if numbers:
+            yield Leaf(keys, numbers)
+        for value in content:
+            if isinstance(value, (str, dict, list)):
+                yield from _of_json(keys, value)
+    elif content is not None and not isinstance(content, bool):
+        yield Leaf(keys, content)
+
+
+def _of_csv(text: str) -> Iterator[Leaf]:
+    rows = csv.reader(io.StringIO(text))
+    header = next(rows, [])
+    yield from (Leaf((column,), column, key=True) for column in header)
+    for row in rows:
+        if len(row) != len(header):
+            # A cell without a column is looked at as well.
+            yield Leaf((), ",".join(row))
+            continue
+        # In a long table the row's own words say what its numbers count.
+        words = tuple(cell for cell in row if cell.isidentifier())
+        yield from (Leaf((*words, column), _number(cell)) for column, cell in zip(header, row, strict=True) if cell)
+
+
+def _number(cell: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[Leaf] = []
+        self.within = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        kind = dict(attrs).get("type")
+        self.within = "data" if tag == "script" and kind == "application/json" else tag
+        for _, value in attrs:
+            if value and not value.startswith("data:"):
+                self.found.append(Leaf((), value))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.within == "data":
+            self.found.extend(_of_json((), json.loads(data)))
+        elif self.within not in ("script", "style") and data.strip():
+            self.found.append(Leaf((), data))
