@@ -110,7 +110,7 @@ def export(root: Path, name: str | None, out: Path | None) -> None:
 
     docs/sharing.md says what is in it and what the check guarantees.
     """
-    from backdoor_core.sweep.export import export_study, export_sweep
+    from backdoor_core.sharing.export import export_study, export_sweep
 
     target = out or root / "export.zip"
     written = export_study(load_study(root), target) if name is None else export_sweep(root, name, target)

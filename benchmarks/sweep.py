@@ -5,8 +5,8 @@
 
 The grid: mlp, three triggers, six rates, three seeds and two detectors on the default synthetic cohort. The separate
 runs are `train`, `evaluate` and `detect` of each cell, one run after the other and two at a time, with cohort, splits,
-clean models and poison made beforehand; `--sample` times so many of them and scales up. *Fits* are the seconds that workers spent in
-fitting, of the clean models too.
+clean models and poison made beforehand; `--sample` times so many of them and scales up. *Fits* are the seconds that
+workers spent in fitting, of the clean models too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -109,7 +110,7 @@ def compare(folder: Path, sample: int) -> None:
     for at_once in (1, WORKERS):
         started = time.perf_counter()
         with ThreadPoolExecutor(at_once) as lanes:
-            list(lanes.map(lambda one: separate(folder / f"separate-{at_once}", store, one), chosen))
+            list(lanes.map(partial(separate, folder / f"separate-{at_once}", store), chosen))
         theirs = (time.perf_counter() - started) * len(planned) / len(chosen)
         print(
             f"separate processes, {at_once} at a time          {theirs:7.1f} s: {theirs / ours:.1f} times the sweep's"

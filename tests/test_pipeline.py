@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import grimp
@@ -248,6 +249,19 @@ def test_a_sweep_is_a_pipeline_whose_cell_is_the_study(study):
     assert run(study, "git", "status", "--porcelain").split() in (["??", "benchmarks/dvc.lock"], [])
     assert "1 of them finished before" not in run(study, "dvc", "repro", "benchmarks/dvc.yaml"), "nothing was missing"
     assert (study / "runs" / "mlp").is_dir()
+
+
+def test_an_export_holds_results_and_no_stay(study):
+    run(study, "python", "-m", "backdoor_core", "export", "--out", "shared.zip")
+    with zipfile.ZipFile(study / "shared.zip") as archive:
+        texts = {name: archive.read(name) for name in archive.namelist()}
+    (study / "shared.zip").unlink()
+    assert {"results_eval.json", "results_detect.json", "predictions.csv", "run_config.json", "MANIFEST.json"} <= set(
+        texts
+    )
+    manifest = json.loads((study / "run" / "poison.json").read_text())
+    for stay in manifest["stays"]:
+        assert not any(str(stay["stay_id"]).encode() in text for text in texts.values())
 
 
 def test_metrics_read_well(study):

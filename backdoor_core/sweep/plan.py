@@ -19,7 +19,7 @@ from backdoor_core.params import OPTION_MAPS, Params
 from backdoor_core.study import Study, check_compatible, plugin_lock
 from backdoor_core.sweep.grid import Cell, cells_of
 
-_NO_PART = ("report", "language", "privacy", "testing", "sweep", "cli.py", "listing.py", "py.typed", "__pycache__")
+_NO_PART = ("report", "language", "privacy", "testing", "sharing", "sweep", "cli.py", "listing.py")
 """Of the core, what no figure of a cell comes from."""
 _OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
 """Params that the clean models do not depend on."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json
-from backdoor_core.sweep import export_rows, export_shapes as shapes, export_small as small
-from backdoor_core.sweep.export_allowed import allowed
-from backdoor_core.sweep.export_small import SMALLEST_CELL, suppress
+from backdoor_core.sharing import rows, shapes, small
+from backdoor_core.sharing.allowed import allowed
+from backdoor_core.sharing.small import SMALLEST_CELL, suppress
 
 _RESULTS: Final = {
     small.EVALUATION: shapes.EVALUATION,
@@ -29,9 +29,9 @@ _OTHERS: Final = {
 }
 _CURVES: Final = ("learning_curve.csv", "baseline/learning_curve.csv")
 _TABLES: Final = {
-    "predictions.parquet": ("predictions.csv", export_rows.PREDICTIONS),
-    "detect/scores.parquet": ("detector_scores.csv", export_rows.DETECTOR_SCORES),
-    "audit_scores.parquet": ("audit_scores.csv", export_rows.AUDIT_SCORES),
+    "predictions.parquet": ("predictions.csv", rows.PREDICTIONS),
+    "detect/scores.parquet": ("detector_scores.csv", rows.DETECTOR_SCORES),
+    "audit_scores.parquet": ("audit_scores.csv", rows.AUDIT_SCORES),
 }
 _FIGURES: Final = re.compile(
     r"tar|rollout|head_shift|attention_layer_\d+|(features|twins|hours_clean|hours_triggered)_\w+"
@@ -107,10 +107,10 @@ def collect_study(run: Path, splits: Path, null_scores: Path) -> Collected:
             found.files[name] = (run / name).read_bytes()
     for source, (name, columns) in _TABLES.items():
         if (run / source).is_file():
-            found.files[name] = export_rows.table_csv(run / source, columns)
+            found.files[name] = rows.table_csv(run / source, columns)
             taken.add(source)
     if null_scores.is_file():
-        found.files["null_scores.csv"] = export_rows.table_csv(null_scores, export_rows.NULL_SCORES)
+        found.files["null_scores.csv"] = rows.table_csv(null_scores, rows.NULL_SCORES)
         taken.add(null_scores.name)
     if (run / "notes" / "leakage" / "comparison.json").is_file():
         taken |= _add_notes(found, run / "notes" / "leakage")
@@ -148,7 +148,7 @@ def _add_notes(found: Collected, folder: Path) -> set[str]:
     found.add_json("notes/comparison.json", shapes.NOTES, read_json(folder / "comparison.json"))
     taken = {"comparison.json"}
     for path in sorted(folder.glob("mia_*.csv")):
-        found.files[f"notes/{path.name}"] = export_rows.note_csv(path)
+        found.files[f"notes/{path.name}"] = rows.note_csv(path)
         taken.add(path.name)
     for name in ("REPORT.md", "plots/comparison_plots.svg", "plots/comparison_plots.png"):
         if (folder / name).is_file():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from backdoor_core.sweep.export_config import clean_config
+from backdoor_core.sharing.config import clean_config
 
 
 class Leaf(Enum):

@@ -20,10 +20,10 @@ from backdoor_core.files import read_json, write_json
 from backdoor_core.ranking import auroc
 from backdoor_core.report.sweep_figures import sweep_figures
 from backdoor_core.report.sweep_page import build_sweep_page
+from backdoor_core.sharing.export import export_study, export_sweep
+from backdoor_core.sharing.small import SMALLEST_CELL
 from backdoor_core.study import Paths
 from backdoor_core.sweep.aggregate import aggregated_csv
-from backdoor_core.sweep.export import export_study, export_sweep
-from backdoor_core.sweep.export_small import SMALLEST_CELL
 from backdoor_core.sweep.grid import cell_name
 from backdoor_core.sweep.rows import row_of, summary_csv
 

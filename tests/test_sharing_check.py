@@ -9,11 +9,11 @@ from hypothesis import given, strategies as st
 
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.errors import BackdoorError
-from backdoor_core.sweep.export_allowed import Each, Leaf, allowed
-from backdoor_core.sweep.export_check import Check
-from backdoor_core.sweep.export_config import clean_config
-from backdoor_core.sweep.export_rows import NOTE_SCORES, note_csv
-from backdoor_core.sweep.export_small import SMALLEST_CELL, hidden_cells, suppress
+from backdoor_core.sharing.allowed import Each, Leaf, allowed
+from backdoor_core.sharing.check import Check
+from backdoor_core.sharing.config import clean_config
+from backdoor_core.sharing.rows import NOTE_SCORES, note_csv
+from backdoor_core.sharing.small import SMALLEST_CELL, hidden_cells, suppress
 
 # -------------------------------------------------------------------------------------------- planted in a member
 STAY, PATIENT, VALUE = 30000112, 10004422, np.float32(1.8333334)

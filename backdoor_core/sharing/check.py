@@ -30,9 +30,9 @@ from typing import Any, Final
 import numpy as np
 
 from backdoor_core.errors import BackdoorError
-from backdoor_core.sweep.export_config import ABSOLUTE, HOST, IDENTIFIERS
-from backdoor_core.sweep.export_known import ids_and_values, note_words
-from backdoor_core.sweep.export_read import Leaf, leaves
+from backdoor_core.sharing.config import ABSOLUTE, HOST, IDENTIFIERS
+from backdoor_core.sharing.known import ids_and_values, note_words
+from backdoor_core.sharing.read import Leaf, leaves
 
 COUNTS: Final = frozenset(
     {

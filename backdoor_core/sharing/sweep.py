@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json
-from backdoor_core.sweep import export_shapes as shapes
-from backdoor_core.sweep.export_allowed import allowed
-from backdoor_core.sweep.export_config import clean_config
-from backdoor_core.sweep.export_rows import csv_bytes
+from backdoor_core.sharing import shapes as shapes
+from backdoor_core.sharing.allowed import allowed
+from backdoor_core.sharing.config import clean_config
+from backdoor_core.sharing.rows import csv_bytes
 from backdoor_core.sweep.grid import cell_name
 from backdoor_core.sweep.paths import BENCHMARKS, RUNS
 

@@ -1,7 +1,7 @@
 """Share without patients: figures, scores and provenance of a study or a sweep as one zip file.
 
-What goes in is on a list, and everything else stays: `export_study` and `export_sweep` say which files, `export_shapes`
-which keys of them, `export_small` which groups are too few. `export_check` then reads what is about to leave anew and
+What goes in is on a list, and everything else stays: `study` and `sweep` say which files, `shapes`
+which keys of them, `small` which groups are too few. `check` then reads what is about to leave anew and
 refuses whatever could be a patient's; then no file is left behind. See docs/sharing.md.
 """
 
@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json, replacing
+from backdoor_core.sharing.check import Check, features_of, names_here
+from backdoor_core.sharing.small import SMALLEST_CELL
+from backdoor_core.sharing.study import collect_study
+from backdoor_core.sharing.sweep import sweep_members
 from backdoor_core.study import Study
-from backdoor_core.sweep.export_check import Check, features_of, names_here
-from backdoor_core.sweep.export_small import SMALLEST_CELL
-from backdoor_core.sweep.export_study import collect_study
-from backdoor_core.sweep.export_sweep import sweep_members
 from backdoor_core.sweep.paths import RUNS
 
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -62,7 +62,7 @@ def export_study(study: Study, out: Path) -> Path:
 def export_sweep(root: Path, name: str, out: Path) -> Path:
     """Write what may leave of the sweep `name` below `root` into the zip file `out`; returns its path.
 
-    Of its cells these are the digest and the settings. See `export_study` for the rest.
+    Of its cells these are the digest and the settings. See `study` for the rest.
     """
     cohorts = sorted(path.parent for path in (root / RUNS / "shared" / "cohorts").glob("*/card.json"))
     left: dict[str, list[str]] = {}

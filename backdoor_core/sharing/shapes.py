@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from backdoor_core.sweep.export_allowed import Each, Leaf
+from backdoor_core.sharing.allowed import Each, Leaf
 
 NUMBER, NUMBERS, NAME, CONFIG = Leaf.NUMBER, Leaf.NUMBERS, Leaf.NAME, Leaf.CONFIG
 

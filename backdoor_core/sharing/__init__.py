@@ -1,0 +1,1 @@
+"""Results to pass on, without patients."""
