@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from backdoor_core.sweep_params import SweepParams
 
 Key = tuple[str, Any]
-"""What a call is for, hashable."""
+"""What a call is for, and which one."""
 
 
 class Executor(Protocol):
@@ -139,6 +140,8 @@ def set_up_worker(parent: int | None = None) -> None:
     torch.set_num_threads(1)
     console.quiet = True
     if parent is not None:
+        # Ctrl-C reaches the whole process group; the parent decides.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 

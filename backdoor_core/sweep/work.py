@@ -81,8 +81,8 @@ def make_clean(planned: Planned, place: Place) -> tuple[Files, dict[str, float]]
 def run_batch(batch: Batch, wanted: Sequence[str], place: Place, provenance: Mapping[str, Any]) -> list[Finished]:
     """The cells of the batch whose names are `wanted`. One that fails is recorded with its error, and the rest go on.
 
-    All cells of a batch are poisoned, and fitted where fitting is done together, so that a cell has the same bytes
-    whichever of the others are wanted.
+    All cells of a batch are poisoned and fitted, so that one has the same bytes whichever of the others are wanted:
+    small networks are fitted as a stack, and the rounding of a stack depends on who is in it.
     """
     if place.clean is None:
         raise ValueError("the clean models are not there yet")
