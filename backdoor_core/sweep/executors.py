@@ -117,7 +117,11 @@ class LocalExecutor:
         return dead[0].key, RuntimeError(f"its process died, {dead[0].tries} times: out of memory, or killed")
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, _context(), set_up_worker, (os.getpid(),))
+        pool = ProcessPoolExecutor(self.workers, _context(), set_up_worker, (os.getpid(),))
+        # Processes start when they are first asked: let them import torch while the cohort is built.
+        for _ in range(self.workers):
+            pool.submit(os.getpid)
+        return pool
 
 
 def _context() -> BaseContext:

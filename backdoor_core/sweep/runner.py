@@ -38,10 +38,10 @@ def run_cells(study: Study, planned: Sequence[Planned], store: Store) -> Outcome
     missing = [name for name, record in records.items() if record is None]
     found = len(planned) - len(missing)
     if missing:
-        _build_cohorts(study, planned, store)
-        say(f"sweep: {len(planned):,} cells, {found:,} of them finished before")
         executor = make_executor(study.params.sweep)
         try:
+            _build_cohorts(study, planned, store)
+            say(f"sweep: {len(planned):,} cells, {found:,} of them finished before")
             with progress("sweep", len(missing)) as advance:
                 made = _Work(study, store, executor, advance).run(planned, set(missing))
         finally:
