@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -43,6 +42,7 @@ from backdoor_core.report.plausibility_charts import (
     distance_chart,
     percentile_chart,
 )
+from backdoor_core.report.templates import page_templates
 from backdoor_core.words import OUTCOMES, percent
 
 _HERE: Final = Path(__file__).parent
@@ -77,14 +77,7 @@ class Findings:
 
 def build_page(findings: Findings) -> str:
     """The page. Equal findings give equal text; nothing in it is fetched or run when it is opened."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_templates()
     environment.filters.update(
         estimate=wording.estimate,
         number=wording.number,

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from backdoor_core.files import json_text
 from backdoor_core.report import wording
 from backdoor_core.report.sweep_methods import meanings, methods
 from backdoor_core.report.sweep_payload import payload, payload_text
+from backdoor_core.report.templates import page_templates
 
 _HERE: Final = Path(__file__).parent
 _STYLES: Final = ("page.css", "sweep.css")
@@ -41,14 +41,7 @@ def build_sweep_page(
     row per cell and stage with model, stage and seconds; `provenance` has versions, git and params, shown as they are.
     Raises `KeyError` where one of them lacks a key of its format.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_templates()
     environment.filters.update(number=wording.number, json=lambda content: json_text(content).rstrip("\n"))
     script = "\n" + "\n".join(_text(name) for name in _SCRIPTS)
     return environment.get_template("sweep.html.j2").render(

@@ -62,7 +62,7 @@ def export_study(study: Study, out: Path) -> Path:
 def export_sweep(root: Path, name: str, out: Path) -> Path:
     """Write what may leave of the sweep `name` below `root` into the zip file `out`; returns its path.
 
-    Of its cells these are the digest and the settings. See `study` for the rest.
+    Of its cells these are the digest and the settings. See `export_study` for the rest.
     """
     cohorts = sorted(path.parent for path in (root / RUNS / "shared" / "cohorts").glob("*/card.json"))
     left: dict[str, list[str]] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from backdoor_core.sweep.estimate import estimate
 from backdoor_core.sweep.lock import only_one
 from backdoor_core.sweep.paths import BENCHMARKS
 from backdoor_core.sweep.plan import Planned, plan
-from backdoor_core.sweep.rows import Row, row_of, summary_csv
+from backdoor_core.sweep.rows import Row, csv_text, plain_or_none, row_of, summary_csv
 from backdoor_core.sweep.runner import Outcome, run_cells
 from backdoor_core.sweep.store import Store
 
@@ -97,13 +95,16 @@ def _timings(planned: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
 
 def _timings_csv(timings: Sequence[Mapping[str, Any]]) -> str:
     named = list(dict.fromkeys(key for row in timings for key in row["parameters"]))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "trigger", "rate", *named, "seed", "stage", "seconds"])
-    for row in timings:
-        varied = [row["parameters"].get(key) for key in named]
-        writer.writerow([row["model"], row["trigger"], row["rate"], *varied, row["seed"], row["stage"], row["seconds"]])
-    return text.getvalue()
+    lines = (
+        [
+            *(row[key] for key in ("model", "trigger", "rate")),
+            *varied,
+            *(row[key] for key in ("seed", "stage", "seconds")),
+        ]
+        for row in timings
+        for varied in [[plain_or_none(row["parameters"].get(key)) for key in named]]
+    )
+    return csv_text(["model", "trigger", "rate", *named, "seed", "stage", "seconds"], lines)
 
 
 def _say_outcome(outcome: Outcome, out: Path) -> None:

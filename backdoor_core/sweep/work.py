@@ -109,7 +109,7 @@ class _Run:
 
     def poison(self, shared: Shared) -> None:
         """Poison the training part, and say what there is to fit."""
-        with self._noting_errors(), _timed(self.seconds, "poison"):
+        with self.noting_errors(), _timed(self.seconds, "poison"):
             importlib.import_module("backdoor_core.stages.poison").run(self.study, shared)
             params, parts = self.study.params, shared.parts
             rows = victims_rows(parts.train, load_poisoning(self.study, parts.train)[0])
@@ -120,13 +120,13 @@ class _Run:
     def save(self, done: Trained, shared: Shared, seconds: float) -> None:
         """Write the fitted model."""
         self.seconds["train"] = seconds
-        with self._noting_errors():
+        with self.noting_errors():
             save_trained(self.study, done, shared.parts.validation, self.study.paths.run)
 
     def finish(self, shared: Shared, provenance: Mapping[str, Any]) -> Finished:
         """The stages after the fit, and what they found."""
         folder, sweep, found = self.study.paths.run, self.study.params.sweep, _NOTHING
-        with self._noting_errors():
+        with self.noting_errors():
             if self.error is None:
                 wanted = {"explain": sweep.explain, "cleanse": sweep.cleanse}
                 for stage in ("evaluate", "detect", "explain", "cleanse"):
@@ -158,7 +158,8 @@ class _Run:
         }
 
     @contextmanager
-    def _noting_errors(self) -> Iterator[None]:
+    def noting_errors(self) -> Iterator[None]:
+        """What goes wrong in the block becomes the cell's error."""
         try:
             yield
         except Exception as error:  # whatever a plugin raises must not stop the other cells
@@ -178,7 +179,7 @@ def _fit(runs: Sequence[_Run], shared: Shared) -> None:
         _fit_together(sound, shared)
     except Exception:
         for run in sound:
-            with run._noting_errors():
+            with run.noting_errors():
                 _fit_together([run], shared)
 
 
