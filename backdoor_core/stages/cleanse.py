@@ -2,22 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backdoor_core import seeds
-from backdoor_core.attack.evaluation import attack_figures
+from backdoor_core.attack.remaining import Judge
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import read_parquet
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import progress, say
-from backdoor_core.contracts import Booleans, View
+from backdoor_core.contracts import Booleans
 from backdoor_core.detection.filters import leaves_enough, random_filter
 from backdoor_core.files import write_json
-from backdoor_core.learning.performance import performance
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.stages.data import Parts, Shared, load_shared, test_weights
@@ -25,34 +22,7 @@ from backdoor_core.stages.mending import as_network, repair_victim
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
 from backdoor_core.study import Study
 
-FIGURES = ("auroc", "auprc", "ece")
 UNDEFENDED = "undefended"
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Figures of a model on the test part: the attack's against the clean twin, and the clean ones."""
-
-    test: Rows
-    triggered: View
-    twin: Answers
-    weights: NDArray[Any]
-    target: int
-
-    def answers(self, victim: Victim) -> Answers:
-        """What a model says of the test stays, as they are and with the trigger."""
-        return Answers(victim.probability(self.test.view), victim.probability(self.triggered), victim.threshold)
-
-    def figures(self, victim: Victim) -> dict[str, Any]:
-        """ASR, its lift, AUROC, AUPRC and ECE, each with its interval."""
-        answers = self.answers(victim)
-        attack = attack_figures(
-            {"poisoned": answers, "baseline": self.twin}, self.test.label, self.target, self.weights
-        )
-        truth = self.test.label == 1
-        clean = performance(answers.clean, truth, answers.threshold, self.weights, FIGURES)
-        shown = {name: attack[name] for name in ("asr", "asr_baseline", "asr_lift")} | clean
-        return {name: estimate.as_dict() for name, estimate in shown.items()}
 
 
 def run(study: Study, shared: Shared | None = None) -> None:
