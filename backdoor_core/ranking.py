@@ -7,15 +7,39 @@ None, ``(N,)`` or ``(B, N)``, giving a float or ``(B,)``. A figure is NaN where 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 
 from backdoor_core.statistics import Estimate, Floats, Weights, as_flags, as_numbers, interval, over_replicates, ratio
 
-_Ranked = Callable[[Floats, Floats], Floats]
-"""Maps the weights of the true and of the other rows in each segment, highest scores first, (b, G) each, to (b,)."""
+
+@dataclass(frozen=True)
+class _Segments:
+    """Weights by segment of the ordered scores, highest first, of b replicates: (G, b)."""
+
+    positives: Floats
+    """Of the true rows."""
+    negatives: Floats
+    """Of the others."""
+
+    @cached_property
+    def found(self) -> Floats:
+        """Weight of the true rows up to the end of each segment."""
+        return np.cumsum(self.positives, axis=0)
+
+    @cached_property
+    def passed(self) -> Floats:
+        """Weight of the other rows up to the end of each segment."""
+        return np.cumsum(self.negatives, axis=0)
+
+
+_Ranked = Callable[[_Segments], Floats]
+"""Gives (b,)."""
 
 
 def _ranked(figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> float | Floats:
@@ -33,32 +57,32 @@ def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike,
         several = weights is not None and np.ndim(weights) == 2
         return np.full((len(weights), len(figures)) if several and weights is not None else len(figures), np.nan)
     order = np.argsort(-values, kind="stable")
-    starts, of_true = _segments(values[order], flags[order])
-    true_rows = order[flags[order]]
-    true_starts = np.flatnonzero(np.append(True, of_true[1:] != of_true[:-1]))
+    starts = _starts(values[order], flags[order])
+    segment = np.searchsorted(starts, np.arange(len(order)), side="right") - 1
+    # Sums by segment, of the true rows and then of the others: one product, each weight in one sum.
+    sums = csr_array(
+        (np.ones(len(order)), (segment + len(starts) * ~flags[order], order)), shape=(2 * len(starts), len(order))
+    )
 
     def of_chunk(chunk: Floats) -> Floats:
-        negatives = np.add.reduceat(chunk[:, order], starts, axis=1)
-        positives = np.zeros_like(negatives)
-        positives[:, of_true[true_starts]] = np.add.reduceat(chunk[:, true_rows], true_starts, axis=1)
-        negatives -= positives
-        answers = np.column_stack([figure(positives, negatives) for figure in figures])
-        answers[(positives.sum(axis=1) == 0) | (negatives.sum(axis=1) == 0)] = np.nan
+        segments = _Segments(*np.split(sums @ chunk.T, 2))
+        answers = np.column_stack([figure(segments) for figure in figures])
+        answers[(segments.found[-1] == 0) | (segments.passed[-1] == 0)] = np.nan
         return answers
 
     return np.asarray(over_replicates(of_chunk, len(flags), weights))
 
 
-def _segments(ordered: Floats, true: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each segment of the ordered scores starts, and the segment of each true row.
+def _starts(ordered: Floats, true: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where each segment of the ordered scores starts.
 
     Rows of equal score share a segment, and so do neighboring scores that no true row has: no figure here
     changes between them, and there are far fewer segments than scores where few rows are true.
     """
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-    holds_true = np.logical_or.reduceat(true, starts)
-    starts = starts[holds_true | np.append(True, holds_true[:-1])]
-    return starts, np.searchsorted(starts, np.flatnonzero(true), side="right") - 1
+    holds_true: NDArray[np.bool_] = np.logical_or.reduceat(true, starts)
+    kept: NDArray[np.intp] = starts[holds_true | np.append(True, holds_true[:-1])]
+    return kept
 
 
 def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
@@ -69,10 +93,10 @@ def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -
     return _ranked(_auroc, scores, truth, weights)
 
 
-def _auroc(positives: Floats, negatives: Floats) -> Floats:
-    below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)
-    wins = (positives * (below + negatives / 2)).sum(axis=1)
-    return ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+def _auroc(of: _Segments) -> Floats:
+    below = of.passed[-1] - of.passed
+    wins = (of.positives * (below + of.negatives / 2)).sum(axis=0)
+    return ratio(wins, of.found[-1] * of.passed[-1])
 
 
 def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
@@ -84,12 +108,11 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | No
     return _ranked(_average_precision, scores, truth, weights)
 
 
-def _average_precision(positives: Floats, negatives: Floats) -> Floats:
-    found = np.cumsum(positives, axis=1)
-    precision_there = ratio(found, found + np.cumsum(negatives, axis=1))
+def _average_precision(of: _Segments) -> Floats:
+    precision_there = ratio(of.found, of.found + of.passed)
     # Before the first row of weight there is no precision, and no gain in recall to multiply it by.
-    areas = np.where(positives > 0, positives * precision_there, 0).sum(axis=1)
-    return ratio(areas, positives.sum(axis=1))
+    areas = np.where(of.positives > 0, of.positives * precision_there, 0).sum(axis=0)
+    return ratio(areas, of.found[-1])
 
 
 def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
@@ -104,11 +127,10 @@ def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights
 
 
 def _tpr_at(fpr: float) -> _Ranked:
-    def figure(positives: Floats, negatives: Floats) -> Floats:
-        passed = np.cumsum(negatives, axis=1)
+    def figure(of: _Segments) -> Floats:
         # The last cumulative sum as the total: the rate then ends at exactly 1, whatever the rounding.
-        allowed = ratio(passed, np.broadcast_to(passed[:, -1:], passed.shape)) <= fpr
-        return ratio((positives * allowed).sum(axis=1), positives.sum(axis=1))
+        allowed = ratio(of.passed, np.broadcast_to(of.passed[-1], of.passed.shape)) <= fpr
+        return ratio((of.positives * allowed).sum(axis=0), of.found[-1])
 
     return figure
 
@@ -125,12 +147,11 @@ def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weig
 
 
 def _partial_auroc(fpr: float) -> _Ranked:
-    def figure(positives: Floats, negatives: Floats) -> Floats:
-        right, high = np.cumsum(negatives, axis=1), np.cumsum(positives, axis=1)
-        left, low = right - negatives, high - positives
-        width = np.clip(np.minimum(right, fpr * right[:, -1:]) - left, 0, None)
-        reached = low + positives * ratio(width, np.where(negatives > 0, negatives, 1.0))
-        area = ratio((width * (low + reached) / 2).sum(axis=1), high[:, -1] * right[:, -1])
+    def figure(of: _Segments) -> Floats:
+        left, low = of.passed - of.negatives, of.found - of.positives
+        width = np.clip(np.minimum(of.passed, fpr * of.passed[-1]) - left, 0, None)
+        reached = low + of.positives * ratio(width, np.where(of.negatives > 0, of.negatives, 1.0))
+        area = ratio((width * (low + reached) / 2).sum(axis=0), of.found[-1] * of.passed[-1])
         least = fpr**2 / 2
         return (1 + (area - least) / (fpr - least)) / 2
 

@@ -225,7 +225,8 @@ def cluster_bootstrap_weights(
         for replicate in range(replicates):
             drawn = rng.integers(len(members), size=len(members))
             counts[replicate, members] = np.bincount(drawn, minlength=len(members))
-    return counts[:, cluster_of]
+    # In memory row after row, each with all its replicates: figures of some of the rows then take whole stretches.
+    return np.ascontiguousarray(counts.T)[cluster_of].T
 
 
 @dataclass(frozen=True)

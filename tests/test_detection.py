@@ -68,6 +68,24 @@ def test_what_costs_a_pass_over_the_rows_is_computed_once():
     assert case.gradient is case.gradient
 
 
+def test_detectors_of_one_run_share_its_embedding_and_do_not_see_what_another_wrote_into_it():
+    view, _ = make_view(40)
+    calls = []
+
+    class Counted(FakeVictim):
+        def embedding(self, view):
+            calls.append(len(view))
+            return super().embedding(view).copy()
+
+    access = Access(Counted(), known=view)
+    before = access.embedding(view).copy()
+    access.embedding(view)[:] = 0
+    np.testing.assert_array_equal(access.embedding(view), before)
+    other = access.embedding(view.take(np.arange(10)))
+    np.testing.assert_array_equal(other, before[:10])
+    assert calls == [40, 10]
+
+
 def test_what_the_victim_lacks_is_an_error_for_the_user():
     detector = type("D", (Detector,), {"name": "d", "requires": frozenset(NEEDS), "detect": lambda s, c: None})
     view, label = make_view(40)

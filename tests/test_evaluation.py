@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import make_view
 
-from backdoor_core.attack.evaluation import evaluate, exposure_of, plausibility_of
+from backdoor_core.attack.evaluation import alone, evaluate, exposure_of, plausibility_of
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.preprocess import fit_preprocessor
 from backdoor_core.contracts import EventsView
@@ -46,6 +46,20 @@ def test_the_parts_agree_with_each_other():
     assert attack["auroc_change"]["value"] == pytest.approx(change)
     assert sum(group["attack"]["stays"] for group in found["subgroups"]) == found["test"]["attacked"]
     assert sum(group["clean"]["stays"] for group in found["subgroups"]) == found["test"]["stays"]
+
+
+def test_the_twins_figures_may_be_given_since_they_do_not_depend_on_the_other_model():
+    rng = np.random.default_rng(9)
+    label = (rng.random(N) < 0.25).astype(np.int8)
+    statics = {"sex": np.array(["F", "M"], dtype=object)[rng.integers(0, 2, N)]}
+    weights = cluster_bootstrap_weights(np.arange(N), 50, rng, strata=label)
+    twin = Answers(rng.random(N), rng.random(N), 0.4)
+    known = alone(twin, label, statics, weights, 1)
+    given = {"target": 1, "poisoned_stays": 9, "label_name": "hospital_mortality"}
+    for _ in range(2):
+        answers = {"poisoned": Answers(rng.random(N), rng.random(N), 0.5), "baseline": twin}
+        plain = evaluate(answers, label, statics, weights, **given)
+        assert evaluate(answers, label, statics, weights, **given, twin=known) == plain
 
 
 @pytest.mark.parametrize("target", [0, 1])

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from backdoor_core.attack.subgroups import SMALLEST, by_subgroup, groups_of, success_by_class, success_in
+from backdoor_core.attack.subgroups import (
+    SMALLEST,
+    by_subgroup,
+    clean_by_subgroup,
+    groups_of,
+    success_by_class,
+    success_in,
+)
 from backdoor_core.attack.success import Answers
 from backdoor_core.statistics import cluster_bootstrap_weights
 
@@ -23,6 +30,11 @@ def sample():
         "race": np.array(["WHITE"] * N, dtype=object),
     }
     return label, answers, weights, statics
+
+
+def in_groups(groups, label, answers, target, weights):
+    clean = {side: clean_by_subgroup(groups, label, answer, weights) for side, answer in answers.items()}
+    return by_subgroup(groups, label, answers, clean, target, weights)
 
 
 def values(groups, by):
@@ -63,7 +75,7 @@ def test_columns_that_are_missing_or_unknown_give_no_group():
 def test_figures_of_a_group_by_hand(sample, target):
     label, answers, weights, statics = sample
     groups = groups_of({"sex": statics["sex"]})
-    found = by_subgroup(groups, label, answers, target, weights)[0]
+    found = in_groups(groups, label, answers, target, weights)[0]
     women = statics["sex"] == "F"
     rows = women & (label != target)
     hits = {side: ((a.triggered[rows] >= 0.4) == bool(target)).astype(float) for side, a in answers.items()}
@@ -102,7 +114,7 @@ def test_a_small_group_has_no_figure(sample):
     assert (found["stays"], found["note"]) == (19, "fewer than 20 stays")
     assert success_in(enough, answers, 1, weights)["asr"]["value"] is not None
     groups = groups_of({"sex": np.where(few, "F", "M").astype(object)})
-    small, large = by_subgroup(groups, label, answers, 1, weights)
+    small, large = in_groups(groups, label, answers, 1, weights)
     assert small["clean"]["poisoned"]["brier"]["value"] is None
     assert small["clean"]["note"] == "fewer than 20 stays"
     assert large["clean"]["note"] is None
@@ -111,7 +123,7 @@ def test_a_small_group_has_no_figure(sample):
 def test_a_group_of_one_outcome_says_so(sample):
     label, answers, weights, _ = sample
     groups = groups_of({"sex": np.where(label == 0, "F", "M").astype(object)})
-    women = by_subgroup(groups, label, answers, 1, weights)[0]["clean"]
+    women = in_groups(groups, label, answers, 1, weights)[0]["clean"]
     assert women["note"] == "one outcome only"
     assert women["poisoned"]["auroc"]["value"] is None
     assert women["poisoned"]["brier"]["value"] is not None

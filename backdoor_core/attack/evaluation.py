@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from backdoor_core.attack.cells import changed_cells
 from backdoor_core.attack.exposure import exposure
 from backdoor_core.attack.plausibility import plausibility_card
-from backdoor_core.attack.subgroups import by_subgroup, groups_of, success_by_class
+from backdoor_core.attack.subgroups import by_subgroup, clean_by_subgroup, groups_of, success_by_class
 from backdoor_core.attack.success import (
     THRESHOLDS,
     Answers,
@@ -52,6 +53,40 @@ def exposure_of(preprocessor: AnyPreprocessor, clean: View, triggered: View) -> 
     return exposure(preprocessor, clean, triggered, changed_cells(clean, triggered))
 
 
+@dataclass(frozen=True)
+class Alone:
+    """What is told of one model by itself. The clean twin's is the same whatever the rate of the poison."""
+
+    clean: Mapping[str, Estimate]
+    """Performance on the test stays as they are."""
+    by_subgroup: list[Json]
+    """The same in each group."""
+    curve: Json
+    """Success by threshold; `threshold` is the model's own, as a probability of the target."""
+    shift: Json
+    """How the trigger moves its confidence."""
+    reliability: list[Json]
+
+
+def alone(
+    answers: Answers, label: NDArray[np.int8], statics: Mapping[str, NDArray[Any]], weights: NDArray[Any], target: int
+) -> Alone:
+    """Figures of one model; arguments as for `evaluate`."""
+    others, truth = label != target, label == 1
+    response = answers.response(target).take(others)
+    return Alone(
+        clean=performance(answers.clean, truth, answers.threshold, weights),
+        by_subgroup=clean_by_subgroup(groups_of(statics), label, answers, weights),
+        curve={
+            "threshold": answers.threshold if target == 1 else 1 - answers.threshold,
+            "triggered": success_curve(response.triggered, weights[:, others]),
+            "clean": success_curve(response.clean, weights[:, others]),
+        },
+        shift=shift_distribution(response),
+        reliability=reliability(answers.clean, truth),
+    )
+
+
 def evaluate(
     answers: Pair,
     label: NDArray[np.int8],
@@ -61,29 +96,33 @@ def evaluate(
     target: int,
     poisoned_stays: int,
     label_name: str,
+    twin: Alone | None = None,
 ) -> Json:
     """Figures of the poisoned model and its clean twin on the N test stays, JSON-able; docs/metrics.md explains each.
 
     `label` (N,), `statics` columns (N,) known at admission, `weights` (replicates, N): the same resamples of
-    patients for every figure. `poisoned_stays` counts training stays, `label_name` is what the models predict.
+    patients for every figure. `poisoned_stays` counts training stays, `label_name` is what the models predict. `twin`
+    is what `alone` gives of the clean twin, where that is known.
     """
-    others, truth = label != target, label == 1
+    others = label != target
     attack = attack_figures(answers, label, target, weights)
-    clean = {side: performance(a.clean, truth, a.threshold, weights) for side, a in answers.items()}
+    by_model = {
+        "poisoned": alone(answers["poisoned"], label, statics, weights, target),
+        "baseline": twin or alone(answers["baseline"], label, statics, weights, target),
+    }
+    by_subgroup_of = {side: found.by_subgroup for side, found in by_model.items()}
     attacked = int(others.sum())
     return {
-        "clean": _json(clean["poisoned"]),
-        "baseline": {"clean": _json(clean["baseline"])},
+        "clean": _json(by_model["poisoned"].clean),
+        "baseline": {"clean": _json(by_model["baseline"].clean)},
         "attack": _json(attack),
         "verdict": verdict(attack, attacked, target, poisoned_stays, label_name),
-        "test": {"stays": len(label), "positives": int(truth.sum()), "attacked": attacked},
-        "asr_curve": _curves(answers, others, target, weights),
+        "test": {"stays": len(label), "positives": int((label == 1).sum()), "attacked": attacked},
+        "asr_curve": {"thresholds": THRESHOLDS.tolist()} | {side: found.curve for side, found in by_model.items()},
         "asr_by_class": success_by_class(label, answers, target, weights),
-        "subgroups": by_subgroup(groups_of(statics), label, answers, target, weights),
-        "confidence_shift_distribution": {
-            side: shift_distribution(a.response(target).take(others)) for side, a in answers.items()
-        },
-        "reliability": {side: reliability(a.clean, truth) for side, a in answers.items()},
+        "subgroups": by_subgroup(groups_of(statics), label, answers, by_subgroup_of, target, weights),
+        "confidence_shift_distribution": {side: found.shift for side, found in by_model.items()},
+        "reliability": {side: found.reliability for side, found in by_model.items()},
     }
 
 
@@ -97,23 +136,6 @@ def attack_figures(answers: Pair, label: NDArray[np.int8], target: int, weights:
         figures |= {name + suffix: found for name, found in effect.items()}
     figures["auroc_change"] = auroc_change(answers["poisoned"].clean, answers["baseline"].clean, label == 1, weights)
     return figures
-
-
-def _curves(answers: Pair, rows: NDArray[np.bool_], target: int, weights: NDArray[Any]) -> Json:
-    """Success by threshold for both models; `threshold` is the model's own, as a probability of the target."""
-    curves: Json = {"thresholds": THRESHOLDS.tolist()}
-    for side, answer in answers.items():
-        response = answer.response(target).take(rows)
-        curves[side] = {
-            "threshold": _of_target(answer, target),
-            "triggered": success_curve(response.triggered, weights[:, rows]),
-            "clean": success_curve(response.clean, weights[:, rows]),
-        }
-    return curves
-
-
-def _of_target(answer: Answers, target: int) -> float:
-    return answer.threshold if target == 1 else 1 - answer.threshold
 
 
 def _json(figures: Mapping[str, Estimate]) -> Json:

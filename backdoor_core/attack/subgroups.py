@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backdoor_core.attack.success import Pair, success_rates
+from backdoor_core.attack.success import Answers, Pair, success_rates
 from backdoor_core.contracts import Booleans
 from backdoor_core.learning.performance import performance
 from backdoor_core.statistics import Estimate
@@ -114,30 +114,45 @@ def success_by_class(
 
 
 def by_subgroup(
-    groups: list[Group], label: NDArray[np.int8], answers: Pair, target: int, weights: NDArray[Any]
+    groups: list[Group],
+    label: NDArray[np.int8],
+    answers: Pair,
+    clean: Mapping[str, Sequence[dict[str, Any]]],
+    target: int,
+    weights: NDArray[Any],
 ) -> list[dict[str, Any]]:
     """Attack and clean performance in each group, on the same resamples `weights` (replicates, N).
 
-    The attack is measured on the group's stays of another label than the target, clean performance on all.
+    The attack is measured on the group's stays of another label than the target, clean performance on all: it is
+    given by model, from `clean_by_subgroup`.
     """
     return [
         {
             "group": group.by,
             "value": group.value,
             "attack": success_in(group.rows & (label != target), answers, target, weights),
-            "clean": _clean_in(group.rows, label, answers, weights),
+            "clean": _clean_in(label[group.rows], {side: found[k] for side, found in clean.items()}),
         }
-        for group in groups
+        for k, group in enumerate(groups)
     ]
 
 
-def _clean_in(rows: Booleans, label: NDArray[np.int8], answers: Pair, weights: NDArray[Any]) -> dict[str, Any]:
-    stays, truth = int(rows.sum()), label[rows] == 1
-    counts = {"stays": stays, "positives": int(truth.sum())}
-    if stays < SMALLEST:
-        return {**counts, **{side: dict.fromkeys(PERFORMANCE, _NOTHING) for side in answers}, "note": TOO_FEW}
-    figures = {}
-    for side, answer in answers.items():
-        found = performance(answer.clean[rows], truth, answer.threshold, weights[:, rows], PERFORMANCE)
-        figures[side] = {name: found[name].as_dict() for name in PERFORMANCE}
-    return {**counts, **figures, "note": ONE_OUTCOME if truth.all() or not truth.any() else None}
+def clean_by_subgroup(
+    groups: list[Group], label: NDArray[np.int8], answer: Answers, weights: NDArray[Any]
+) -> list[dict[str, Any]]:
+    """How well one model predicts in each group; null figures where the group has too few stays."""
+    found = []
+    for rows in (group.rows for group in groups):
+        if rows.sum() < SMALLEST:
+            found.append(dict.fromkeys(PERFORMANCE, _NOTHING))
+            continue
+        truth = label[rows] == 1
+        figures = performance(answer.clean[rows], truth, answer.threshold, weights[:, rows], PERFORMANCE)
+        found.append({name: figures[name].as_dict() for name in PERFORMANCE})
+    return found
+
+
+def _clean_in(label: NDArray[np.int8], by_model: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    stays, positives = len(label), int((label == 1).sum())
+    note = TOO_FEW if stays < SMALLEST else ONE_OUTCOME if positives in (0, stays) else None
+    return {"stays": stays, "positives": positives, **by_model, "note": note}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ class Access:
     """Epoch, learning rate and victim of each checkpoint."""
     retrain: Callable[[Booleans], Floats] | None = None
     """Trains the same model on the rows of a mask, and answers with the log-odds of all rows."""
+    known: View | None = None
+    """The training rows, where several detectors are to see them: their embedding and logits are found once."""
+    _found: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def inputs(self, view: View) -> NDArray[np.float32]:
         """What the model reads."""
@@ -30,11 +34,11 @@ class Access:
 
     def embedding(self, view: View) -> NDArray[np.float32]:
         """(N, D) penultimate activations."""
-        return self.victim.embedding(view)
+        return self._of(view, "embedding", lambda: self.victim.embedding(view))
 
     def logits(self, view: View) -> Floats:
         """(N,) log-odds of label 1."""
-        return self.victim.logits(view)
+        return self._of(view, "logits", lambda: self.victim.logits(view))
 
     def gradient(self, view: View) -> NDArray[np.float32]:
         """Of the logit by each input."""
@@ -52,6 +56,14 @@ class Access:
         if self.retrain is None:
             raise BackdoorError("this case cannot train a model anew")
         return self.retrain(keep)
+
+    def _of(self, view: View, name: str, find: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if view is not self.known:
+            return find()
+        if name not in self._found:
+            self._found[name] = find()
+        # A copy: one detector may write into it, and the next must not see that.
+        return self._found[name].copy()
 
 
 def make_case(

@@ -1,7 +1,10 @@
 """What every stage after `splits` loads: the clean parts of the cohort."""
 
+import hashlib
+import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from backdoor_core import seeds
 from backdoor_core.cohort.splits import Splits, load_splits
 from backdoor_core.cohort.storage import Cohort, Rows, load_cohort
+from backdoor_core.files import json_text, read_json
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
 
@@ -38,11 +42,33 @@ class Shared:
     """Processes that fit models; by default as many as `learning.many` sees fit."""
     found: dict[Hashable, Any] = field(default_factory=dict)
 
+    folder: Path | None = None
+    """Where workers of this machine put what all of them need, as JSON."""
+
     def once(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
         """What `find` returns, found once for each key; the key must tell all that it depends on beside the above."""
         if key not in self.found:
             self.found[key] = find()
         return cast(_Found, self.found[key])
+
+    def once_for_all(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
+        """The same of JSON, found once by all workers: it is read where another has written it."""
+
+        def read_or_find() -> _Found:
+            if self.folder is None:
+                return find()
+            path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
+            if path.is_file():
+                return cast(_Found, read_json(path))
+            found = find()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Under a name of its own: another worker may be about to write the same.
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary.write_text(json_text(found), encoding="utf-8")
+            temporary.replace(path)
+            return found
+
+        return self.once(key, read_or_find)
 
 
 def load_shared(study: Study) -> Shared:

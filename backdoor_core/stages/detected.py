@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 
 from backdoor_core import seeds
 from backdoor_core.attack.subgroups import groups_of
-from backdoor_core.contracts import Booleans, Detection, Detector, Integers
+from backdoor_core.cohort.storage import Rows
+from backdoor_core.contracts import Booleans, Detection, Detector, Integers, View
 from backdoor_core.detection.calibrate import Scored, flag, p_values
+from backdoor_core.detection.case import Access
 from backdoor_core.detection.judge import filter_bias, judge, judge_flags
 from backdoor_core.stages.data import Parts, Shared
-from backdoor_core.stages.detecting import Run, detect_in
+from backdoor_core.stages.detecting import Run, access_to, detect_in
 from backdoor_core.stages.poisoned import load_poisoning, victims_rows
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
@@ -25,6 +28,8 @@ class Side:
     """The poisoned run or the null run: M rows with the model that was trained on them."""
 
     run: Run
+    access: Callable[[], Access]
+    """To its model, which is read when the first detector asks."""
     truth: Booleans
     """(M,) which rows are poisoned: all False in the null run."""
     judged: Booleans
@@ -52,7 +57,7 @@ def answer_of(study: Study, shared: Shared, detector: Detector, side: Side, null
     """What a detector says of a run, with p-values by the scores of the clean retrains, `nulls`."""
 
     def find() -> Answer:
-        found = detect_in(study, shared.parts, detector, side.run, side.truth)
+        found = detect_in(study, shared.parts, detector, side.run, side.access(), side.truth)
         return Answer(found, *_calibrated(study, detector, found, side, nulls))
 
     # What is said of the clean twin does not depend on the poison.
@@ -81,7 +86,8 @@ def figures_of(
     if not side.null:
         return find()
     # Of the poison these depend on which stays it takes, and on no trigger.
-    return shared.once(("null figures", detector.name, study.params.evaluate.replicates, side.judged.tobytes()), find)
+    judged = side.judged.tobytes()
+    return shared.once_for_all(("null figures", detector.name, study.params.evaluate.replicates, judged), find)
 
 
 def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
@@ -93,8 +99,12 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
     victims = victims_rows(clean, poisoning)
     fit_on = victims.view if study.params.preprocess.fit_on == "poisoned" else clean.view
 
-    def trained(rows: Any, fit_on: Any, folder: Path) -> Run:
-        return Run(rows=rows, fit_on=fit_on, folder=folder, seed=seed)
+    def trained(rows: Rows, fit_on: View, folder: Path) -> tuple[Run, Callable[[], Access]]:
+        run = Run(rows=rows, fit_on=fit_on, folder=folder, seed=seed)
+        return run, cache(lambda: access_to(study, parts, run))
+
+    poisoned, opened = trained(victims, fit_on, study.paths.run)
+    twin, twin_opened = trained(clean, clean.view, study.paths.baseline)
 
     # Cover stays carry the trigger with their true labels: they are no poison, and to flag them is a false alarm.
     truth = poisoning.truth(count)
@@ -102,7 +112,8 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
     every = np.arange(count)
     return {
         "poisoned": Side(
-            run=trained(victims, fit_on, study.paths.run),
+            run=poisoned,
+            access=opened,
             truth=truth,
             judged=truth,
             patients=poisoning.victims(patients),
@@ -110,7 +121,8 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
             null=False,
         ),
         "null": Side(
-            run=trained(clean, clean.view, study.paths.baseline),
+            run=twin,
+            access=twin_opened,
             truth=np.zeros(count, dtype=np.bool_),
             judged=taken,
             patients=patients,

@@ -31,15 +31,18 @@ class Run:
     """Of its training."""
 
 
-def detect_in(study: Study, parts: Parts, detector: Detector, run: Run, truth: Booleans) -> Detection:
-    """Run a detector. The same random stream in every run, and whichever other detectors the study chose."""
+def detect_in(study: Study, parts: Parts, detector: Detector, run: Run, access: Access, truth: Booleans) -> Detection:
+    """Run a detector, with `access` to the victim of `run`.
+
+    The same random stream in every run, and whichever other detectors the study chose.
+    """
     rng = seeds.generator(study.params.seed, "detection", *detector.name.encode())
-    access = _access(study, parts, run)
     case = make_case(detector, run.rows.view, run.rows.label, access, truth, rng, trusted_stays(study, parts))
     return run_detector(detector, case)
 
 
-def _access(study: Study, parts: Parts, run: Run) -> Access:
+def access_to(study: Study, parts: Parts, run: Run) -> Access:
+    """What all detectors may ask of the run's victim."""
     params, model = study.params, study.model()
     victim = load_victim(run.folder, model, params.train.device, params.train.threads)
 
@@ -57,7 +60,7 @@ def _access(study: Study, parts: Parts, run: Run) -> Access:
         done = train_victim(model, kept, parts.validation, run.fit_on, params, run.seed)
         return done.victim.logits(run.rows.view)
 
-    return Access(victim, states, retrain)
+    return Access(victim, states, retrain, known=run.rows.view)
 
 
 def trusted_stays(study: Study, parts: Parts) -> Trusted | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core import seeds
-from backdoor_core.attack.evaluation import evaluate, exposure_of, plausibility_of
+from backdoor_core.attack.evaluation import Alone, alone, evaluate, exposure_of, plausibility_of
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.cohort.storage import Rows
@@ -28,37 +29,48 @@ def run(study: Study, shared: Shared | None = None) -> None:
     test, in_test = parts.test, parts.splits.test
     manifest = read_json(study.paths.run / "poison.json")
     triggered = triggered_test(study, test.view, manifest["trigger"]["fitted"])
-    victims = {
-        "poisoned": load_victim(study.paths.run, model, params.train.device, params.train.threads),
-        "baseline": load_victim(study.paths.baseline, model, params.train.device, params.train.threads),
-    }
+    # Figures of the twin are the trigger's alone, and so is its plausibility, whatever the rate.
+    trigger = json_text([manifest["trigger"], params.poison.target, params.evaluate.replicates])
+
+    def load(folder: Path) -> Victim:
+        return load_victim(folder, model, params.train.device, params.train.threads)
+
+    def answers_of(victim: Victim) -> Answers:
+        return Answers(victim.probability(test.view), victim.probability(triggered), victim.threshold)
+
+    victims = {"poisoned": load(study.paths.run), "baseline": shared.once("twin", lambda: load(study.paths.baseline))}
     answers = {
-        side: Answers(victim.probability(test.view), victim.probability(triggered), victim.threshold)
-        for side, victim in victims.items()
+        "poisoned": answers_of(victims["poisoned"]),
+        "baseline": shared.once(("twin's answers", trigger), lambda: answers_of(victims["baseline"])),
     }
     patients = parts.cohort.subject_id[in_test]
+    statics = {name: column[in_test] for name, column in parts.cohort.statics.items()}
     weights = shared.once(("test_weights", params.evaluate.replicates), lambda: test_weights(study, parts))
+    target = params.poison.target
+
+    def twin() -> Alone:
+        return alone(answers["baseline"], test.label, statics, weights, target)
+
     results = evaluate(
         answers,
         test.label,
-        {name: column[in_test] for name, column in parts.cohort.statics.items()},
+        statics,
         weights,
-        target=params.poison.target,
+        target=target,
         poisoned_stays=manifest["poisoned_stays"],
         label_name=parts.cohort.card["inclusion"]["label"],
+        twin=shared.once(("twin's figures", trigger), twin),
     )
     if params.evaluate.calibration != "none":
         results["uncalibrated"] = _uncalibrated(victims, test, weights)
-    others = np.flatnonzero(test.label != params.poison.target)
+    others = np.flatnonzero(test.label != target)
     attacked, marked = test.view.take(others), triggered.take(others)
 
     def plausibility() -> dict[str, Any] | None:
         rng = seeds.generator(params.seed, "plausibility")
         return plausibility_of(attacked, marked, parts.train.view, patients[others], rng, params.evaluate.replicates)
 
-    # It is the trigger's alone, whatever the rate.
-    trigger = json_text([manifest["trigger"], params.poison.target, params.evaluate.replicates])
-    results["plausibility"] = shared.once(("plausibility", trigger), plausibility)
+    results["plausibility"] = shared.once_for_all(("plausibility", trigger), plausibility)
     results["exposure"] = exposure_of(victims["poisoned"].preprocessor, attacked, marked)
     _write_predictions(study, test, answers)
     write_json(study.paths.run / "results_eval.json", results)

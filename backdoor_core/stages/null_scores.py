@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.console import progress
 from backdoor_core.stages.data import Shared, load_shared
-from backdoor_core.stages.detecting import Run, detect_in
+from backdoor_core.stages.detecting import Run, access_to, detect_in
 from backdoor_core.stages.nulls import null_seed
 from backdoor_core.study import Study
 
@@ -27,8 +27,9 @@ def run(study: Study, shared: Shared | None = None) -> None:
                 folder=study.paths.nulls / str(number),
                 seed=null_seed(study, number),
             )
+            access = access_to(study, parts, of_retrain)
             for detector in detectors:
-                found = detect_in(study, parts, detector, of_retrain, clean)
+                found = detect_in(study, parts, detector, of_retrain, access, clean)
                 columns[f"{detector.name}.{number}"] = found.scores
                 advance(f"{detector.name}, retrain {number + 1}")
     write_parquet(study.paths.null_scores, columns)

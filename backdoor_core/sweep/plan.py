@@ -61,14 +61,22 @@ def plan(study: Study) -> list[Planned]:
 
 
 def batches(cells: Sequence[Planned]) -> list[Batch]:
-    """The cells by clean models and trigger, at most `_BATCH` at once, in the order of the grid.
+    """The cells by clean models and trigger, at most `_BATCH` at once; they depend on the grid alone.
 
-    They depend on the grid alone, and not on what is finished.
+    Those of one set of clean models stand together, and next to each other stand other triggers and other rates: what
+    belongs to a trigger or to a rate alone is then found by one worker, while the next finds another's.
     """
-    together: dict[tuple[str, str], list[Planned]] = {}
+    together: dict[str, dict[str, list[Planned]]] = {}
     for planned in cells:
-        together.setdefault((planned.clean, planned.cell.trigger), []).append(planned)
-    return [Batch(tuple(found[a:b])) for found in together.values() for a, b in pairwise(_cuts(len(found)))]
+        together.setdefault(planned.clean, {}).setdefault(planned.cell.trigger, []).append(planned)
+    return [batch for by_trigger in together.values() for batch in _in_turn(list(by_trigger.values()))]
+
+
+def _in_turn(by_trigger: Sequence[Sequence[Planned]]) -> list[Batch]:
+    pieces = [[Batch(tuple(found[a:b])) for a, b in pairwise(_cuts(len(found)))] for found in by_trigger]
+    most = max(len(found) for found in pieces)
+    turns = [(k, (turn + k) % most) for turn in range(most) for k in range(len(pieces))]
+    return [pieces[k][piece] for k, piece in turns if piece < len(pieces[k])]
 
 
 def _cuts(count: int) -> list[int]:

@@ -47,6 +47,7 @@ def run_cells(study: Study, planned: Sequence[Planned], store: Store) -> Outcome
         finally:
             executor.close()
         records |= made
+    store.forget_found()
     return Outcome({name: record for name, record in records.items() if record is not None}, found)
 
 
@@ -118,7 +119,7 @@ class _Work:
         root, folder = self.study.paths.root.resolve(), self.store.cohort(planned.cohort).resolve()
         models = self.store.clean(planned).resolve() if clean else None
         if not self.executor.by_value:
-            return Place(root, folder, models)
+            return Place(root, folder, models, self.store.found(planned).resolve())
         if planned.cohort not in self.cohorts:
             self.cohorts[planned.cohort] = self.executor.share(read_files(folder))
         return Place(root, self.cohorts[planned.cohort], self.executor.share(read_files(models)) if models else None)

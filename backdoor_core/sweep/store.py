@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,14 @@ class Store:
     def clean(self, planned: Planned) -> Path:
         """Folder of the clean models that a cell shares."""
         return self.folder / "shared" / "clean" / planned.cell.model / planned.clean[:_KEY]
+
+    def found(self, planned: Planned) -> Path:
+        """Folder of figures that all cells of the same clean models need, while the sweep runs."""
+        return self.folder / "shared" / "found" / planned.clean[:_KEY]
+
+    def forget_found(self) -> None:
+        """Remove all of those."""
+        shutil.rmtree(self.folder / "shared" / "found", ignore_errors=True)
 
     def cell(self, name: str) -> Path:
         """Folder of a cell."""

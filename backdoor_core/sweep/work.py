@@ -49,6 +49,8 @@ class Place:
     cohort: Path | Files
     clean: Path | Files | None = None
     """Folder of the clean models, once they are made; or what is in them, for a worker without this disk."""
+    found: Path | None = None
+    """Folder where workers put what all cells of the same clean models need; none without this disk."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def run_batch(batch: Batch, wanted: Sequence[str], place: Place, provenance: Map
         for number, planned in enumerate(batch.cells):
             paths = CellPaths(place.root, cohort, clean, Path(temporary) / str(number))
             runs.append(_Run(planned, _study(planned, paths), planned.cell.name in wanted))
-        shared = _shared(runs[0].study, batch.clean)
+        shared = _shared(runs[0].study, batch.clean, place.found)
         _fit(runs, shared)
         return [run.finish(shared, provenance) for run in runs if run.wanted]
 
@@ -208,18 +210,18 @@ def _null_lift(study: Study, shared: Shared) -> list[float]:
         twin, *retrains = (float(np.mean(v.decides(triggered, params.poison.target))) for v in victims)
         return [rate - twin for rate in retrains] if others.any() else []
 
-    return shared.once(("null lift", json_text([trigger, params.poison.target])), find)
+    return shared.once_for_all(("null lift", json_text([trigger, params.poison.target])), find)
 
 
 # ------------------------------------------------------------------------------------------------- of a worker
 _known: dict[str, Shared] = {}
 
 
-def _shared(study: Study, key: str) -> Shared:
+def _shared(study: Study, key: str, folder: Path | None) -> Shared:
     """What cells with the same clean models share. A worker keeps that of one such set: the memory stays flat."""
     if key not in _known:
         _known.clear()
-        _known[key] = Shared(load_parts(study), workers=1)
+        _known[key] = Shared(load_parts(study), workers=1, folder=folder)
     return _known[key]
 
 

@@ -1,0 +1,27 @@
+"""What runs of a sweep find once."""
+
+from backdoor_core.stages.data import Shared
+
+
+def test_a_worker_finds_a_thing_once_and_reads_what_another_found(tmp_path):
+    calls = []
+
+    def find():
+        calls.append(None)
+        return {"value": 0.1 + 0.2, "none": None}
+
+    one, other = (Shared(None, folder=tmp_path / "found") for _ in range(2))
+    found = [shared.once_for_all(("lift", b"\0\1", 3), find) for shared in (one, one, other, other)]
+    assert found == [{"value": 0.1 + 0.2, "none": None}] * 4
+    assert len(calls) == 1
+    other.once_for_all(("lift", b"\0\2", 3), find)
+    assert len(calls) == 2, "another key is another thing"
+    assert not list((tmp_path / "found").glob(".*")), "no half-written file is left"
+
+
+def test_without_a_folder_each_finds_it_for_itself():
+    calls = []
+    for shared in (Shared(None), Shared(None)):
+        for _ in range(2):
+            shared.once_for_all("key", lambda: calls.append(None))
+    assert len(calls) == 2
