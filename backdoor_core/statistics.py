@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Floats = NDArray[np.float64]
 Weights = NDArray[Any]
@@ -30,8 +30,10 @@ _COPIES = 8  # arrays of a chunk's size that the hungriest figure holds at once,
 
 
 # ------------------------------------------------------------------------------------------ the weights' axis
-def over_replicates(figure: Callable[[Floats], Floats], rows: int, weights: Weights | None) -> float | Floats:
-    """Evaluate `figure`, which maps float64 weights (b, N) to (b,), in chunks of at most about 64 MB.
+def over_replicates(
+    figure: Callable[[NDArray[Any]], Floats], rows: int, weights: Weights | None, dtype: DTypeLike = np.float64
+) -> float | Floats:
+    """Evaluate `figure`, which maps weights (b, N) of `dtype` to (b,), in chunks of at most about 64 MB.
 
     Returns a float for no weights or (N,), else (B,). A figure may also give k answers at once, (b, k): then the
     result is (k,), or (B, k). Raises `ValueError` for weights of another shape,
@@ -40,17 +42,17 @@ def over_replicates(figure: Callable[[Floats], Floats], rows: int, weights: Weig
     if rows == 0:
         raise ValueError("no rows: the figure of an empty sample does not exist")
     if weights is None:
-        return _of_one(figure(np.ones((1, rows))))
+        return _of_one(figure(np.ones((1, rows), dtype)))
     weights = np.asarray(weights)
     if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
         raise ValueError(f"weights have shape {weights.shape}, not ({rows},) or (replicates, {rows})")
     if weights.size and not (weights.min() >= 0 and weights.max() < math.inf):
         raise ValueError("weights must be finite and not negative")
     if weights.ndim == 1:
-        return _of_one(figure(weights[np.newaxis].astype(np.float64)))
+        return _of_one(figure(weights[np.newaxis].astype(dtype)))
     step = max(1, _CHUNK_BYTES // (8 * _COPIES * rows))
     starts = range(0, max(len(weights), 1), step)
-    return np.concatenate([figure(weights[start : start + step].astype(np.float64)) for start in starts])
+    return np.concatenate([figure(weights[start : start + step].astype(dtype)) for start in starts])
 
 
 def _of_one(answers: Floats) -> float | Floats:
@@ -98,16 +100,22 @@ def _share(event: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights 
 
 def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights) -> list[Estimate]:
     """Share of each event (N, k) among its rows (N, k), with intervals by weights (replicates, N): all in one pass."""
-    sides = np.concatenate([events & among, among], axis=1).astype(np.float64)
     k = events.shape[1]
+    sides = np.concatenate([events & among, among], axis=1).astype(_sum_type(weights))
 
-    def figure(chunk: Floats) -> Floats:
-        sums = chunk @ sides
+    def figure(chunk: NDArray[Any]) -> Floats:
+        sums = (chunk @ sides).astype(np.float64)
         return ratio(sums[:, :k], sums[:, k:])
 
-    values = np.atleast_1d(over_replicates(figure, len(among), None))
-    answers = np.asarray(over_replicates(figure, len(among), weights))
+    values = np.atleast_1d(over_replicates(figure, len(among), None, sides.dtype))
+    answers = np.asarray(over_replicates(figure, len(among), weights, sides.dtype))
     return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
+
+
+def _sum_type(weights: Weights) -> DTypeLike:
+    """Half the memory where sums are exact all the same: of whole weights whose sum is below 2^24."""
+    whole = np.issubdtype(weights.dtype, np.integer) and weights.shape[-1] * int(weights.max(initial=0)) < 2**24
+    return np.float32 if whole else np.float64
 
 
 def _pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -219,14 +227,16 @@ def cluster_bootstrap_weights(
         raise ValueError(f"strata have shape {layers.shape}, clusters {names.shape}")
     stratum = np.full(len(distinct), layers.min(), dtype=layers.dtype)
     np.maximum.at(stratum, cluster_of, layers)
-    counts = np.zeros((replicates, len(distinct)), dtype=np.uint16)
+    # In memory row after row, each with all its replicates: figures of some of the rows then take whole stretches.
+    counts = np.zeros((len(distinct), replicates), dtype=np.uint16)
     for value in np.unique(stratum):
         members = np.flatnonzero(stratum == value)
+        times = np.empty((replicates, len(members)), dtype=np.uint16)
         for replicate in range(replicates):
             drawn = rng.integers(len(members), size=len(members))
-            counts[replicate, members] = np.bincount(drawn, minlength=len(members))
-    # In memory row after row, each with all its replicates: figures of some of the rows then take whole stretches.
-    return np.ascontiguousarray(counts.T)[cluster_of].T
+            times[replicate] = np.bincount(drawn, minlength=len(members))
+        counts[members] = times.T
+    return counts[cluster_of].T
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,11 @@ def success_curve(probability: Floats, weights: NDArray[Any]) -> dict[str, list[
     if not len(probability):
         return {"value": [], "low": [], "high": []}
     above = (probability[:, None] >= THRESHOLDS).astype(np.float64)
-    shares = [_weighted(weights[k : k + _CHUNK].astype(np.float64), above) for k in range(0, len(weights), _CHUNK)]
-    low, high = np.nanpercentile(np.concatenate(shares), [2.5, 97.5], axis=0)
+    chunks = [_weighted(weights[k : k + _CHUNK].astype(np.float64), above) for k in range(0, len(weights), _CHUNK)]
+    shares = np.concatenate(chunks)
+    # The same figures, but the one that looks for NaN takes four times as long.
+    percentile = np.nanpercentile if np.isnan(shares).any() else np.percentile
+    low, high = percentile(shares, [2.5, 97.5], axis=0)
     return {"value": above.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -71,6 +71,7 @@ _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
 _DPI: Final = 200
 """Of pictures as PNG, and of what an SVG holds as pixels."""
 _METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_PLAIN: Final = {"Software": None}
 
 Draw = Callable[[Axes], None]
 DrawFigure = Callable[[Figure], None]
@@ -82,7 +83,7 @@ def chart(name: str, description: str, draw: Draw, height: float = 2.9, width: f
     `name` must differ between the charts of a page: the identifiers inside the SVG derive from it.
     `description` is read out in place of the picture. Equal input gives equal bytes.
     """
-    svg = _saved(name, lambda figure: draw(figure.add_subplot()), (width, height), "svg")
+    (svg,) = _saved(name, lambda figure: draw(figure.add_subplot()), (width, height), ["svg"])
     return _inline(svg, description)
 
 
@@ -97,27 +98,38 @@ class Picture:
 
 def picture(name: str, description: str, draw: DrawFigure, height: float, width: float = WIDTH) -> Picture:
     """As `chart`, for a figure that `draw` divides into axes itself, as SVG and PNG. Equal input gives equal bytes."""
-    svg = _inline(_saved(name, draw, (width, height), "svg", _DPI), description)
+    svg, png = _saved(name, draw, (width, height), ["svg", "png"], _DPI)
     # Alone, the file has no page to take its font from.
-    svg = svg.replace("<svg ", '<svg font-family="DejaVu Sans, Verdana, sans-serif" ', 1)
-    return Picture(svg, _saved(name, draw, (width, height), "png", _DPI))
+    alone = _inline(svg, description).replace("<svg ", '<svg font-family="DejaVu Sans, Verdana, sans-serif" ', 1)
+    return Picture(alone, png)
 
 
 def _saved(
-    name: str, draw: DrawFigure, size: tuple[float, float], kind: Literal["svg", "png"], dpi: int | None = None
-) -> bytes:
+    name: str,
+    draw: DrawFigure,
+    size: tuple[float, float],
+    kinds: Sequence[Literal["svg", "png"]],
+    dpi: int | None = None,
+) -> list[bytes]:
+    saved = []
     style = {**_STYLE, "svg.hashsalt": name}
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         # matplotlib measures text with its own font, but the reader's draws it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        buffer = io.BytesIO()
-        if kind == "svg":
-            figure.savefig(buffer, format="svg", dpi=dpi or "figure", metadata=_METADATA)
-        else:
-            figure.savefig(buffer, format="png", dpi=dpi or "figure", metadata={"Software": None}, facecolor="white")
-    return buffer.getvalue()
+        for kind in kinds:
+            buffer = io.BytesIO()
+            if kind == "svg":
+                figure.savefig(buffer, format="svg", dpi=dpi or "figure", metadata=_METADATA)
+            else:
+                figure.savefig(
+                    buffer, format="png", dpi=dpi or "figure", metadata={"Software": None}, facecolor="white"
+                )
+            saved.append(buffer.getvalue())
+            # The next one keeps the places that were found for the first: to find them takes as long as to draw.
+            figure.set_layout_engine("none")
+    return saved
 
 
 def notice(name: str, sentence: str) -> str:

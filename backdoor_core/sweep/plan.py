@@ -25,8 +25,9 @@ _OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
 """Params that the clean models do not depend on."""
 NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
 """Params that no cell depends on; the options of its components stand in the lock."""
-_BATCH = 4
-"""More would be fitted together a little faster, and leave workers without work at the end."""
+_BATCH, _LAST = 4, 2
+"""Cells of a batch; of those at the end of the grid. More would be fitted together a little faster, and leave workers
+without work at the end."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def plan(study: Study) -> list[Planned]:
 
 
 def batches(cells: Sequence[Planned]) -> list[Batch]:
-    """The cells by clean models and trigger, at most `_BATCH` at once; they depend on the grid alone.
+    """The cells by clean models and trigger, at most `_BATCH` at once, fewer at the end; they depend on the grid alone.
 
     Those of one set of clean models stand together, and next to each other stand other triggers and other rates: what
     belongs to a trigger or to a rate alone is then found by one worker, while the next finds another's.
@@ -69,18 +70,23 @@ def batches(cells: Sequence[Planned]) -> list[Batch]:
     together: dict[str, dict[str, list[Planned]]] = {}
     for planned in cells:
         together.setdefault(planned.clean, {}).setdefault(planned.cell.trigger, []).append(planned)
-    return [batch for by_trigger in together.values() for batch in _in_turn(list(by_trigger.values()))]
+    sizes = [_BATCH] * (len(together) - 1) + [_LAST]
+    return [
+        batch
+        for by_trigger, size in zip(together.values(), sizes, strict=False)
+        for batch in _in_turn(list(by_trigger.values()), size)
+    ]
 
 
-def _in_turn(by_trigger: Sequence[Sequence[Planned]]) -> list[Batch]:
-    pieces = [[Batch(tuple(found[a:b])) for a, b in pairwise(_cuts(len(found)))] for found in by_trigger]
+def _in_turn(by_trigger: Sequence[Sequence[Planned]], size: int) -> list[Batch]:
+    pieces = [[Batch(tuple(found[a:b])) for a, b in pairwise(_cuts(len(found), size))] for found in by_trigger]
     most = max(len(found) for found in pieces)
     turns = [(k, (turn + k) % most) for turn in range(most) for k in range(len(pieces))]
     return [pieces[k][piece] for k, piece in turns if piece < len(pieces[k])]
 
 
-def _cuts(count: int) -> list[int]:
-    pieces = -(-count // _BATCH)
+def _cuts(count: int, size: int) -> list[int]:
+    pieces = -(-count // size)
     return [round(count * k / pieces) for k in range(pieces + 1)]
 
 

@@ -27,7 +27,7 @@ def two_means(points: Floats, components: Floats, seed: int, random_starts: int 
     if len(points) > _SAMPLE:
         sample = np.sort(rng.choice(len(points), _SAMPLE, replace=False))
         best = _best_centers(points[sample], components[sample], rng, random_starts)
-        best = None if best is None else _settled(points, best)
+        best = None if best is None else _settled(points, best[np.newaxis])[0]
     if best is None:
         best = _best_centers(points, components, rng, random_starts)
     return np.zeros(len(points), dtype=np.intp) if best is None else _sides(points, best).astype(np.intp)
@@ -48,8 +48,13 @@ def _best_centers(points: Floats, components: Floats, rng: np.random.Generator, 
     points = np.asfortranarray(points)
     starts = [_random_start(points, rng) for _ in range(random_starts)]
     starts += [_split_start(points, component) for component in components.T]
-    found = [_settled(points, start) for start in starts if start is not None]
-    return max(found, key=lambda centers: _between(points, centers), default=None)
+    known = [start for start in starts if start is not None]
+    if not known:
+        return None
+    found = _settled(points, np.stack(known))
+    between = _between(points, found)
+    # The first of those that came to the same partition: rounding, by the order of the rows, must not choose its sides.
+    return found[np.argmax(between >= between.max() * (1 - 1e-9))]
 
 
 def _random_start(points: Floats, rng: np.random.Generator) -> Floats | None:
@@ -69,42 +74,50 @@ def _split_start(points: Floats, component: Floats) -> Floats | None:
     return np.stack([points[~above].mean(axis=0), points[above].mean(axis=0)])
 
 
-def _settled(points: Floats, centers: Floats) -> Floats:
-    """(2, d) the centers that Lloyd's algorithm comes to.
+def _settled(points: Floats, starts: Floats) -> Floats:
+    """(k, 2, d) the centers that Lloyd's algorithm comes to from each of k starts, all of them at once.
 
     No cluster runs empty, unless by rounding: the centers are means of rows on both sides of a plane, or two rows, so
     that some row of either cluster is nearer to its own center than to the other.
     """
-    total = points.sum(axis=0)
+    n, total = len(points), points.sum(axis=0)
     tolerance = _TOLERANCE * float(points.var(axis=0).mean())
+    centers, moving = starts.copy(), np.arange(len(starts))
     for _ in range(_MOST_STEPS):
-        count, sums = _count_and_sum(points, _sides(points, centers))
-        if count in (0, len(points)):
-            break
-        moved = np.stack([(total - sums) / (len(points) - count), sums / count])
-        shift = float(((moved - centers) ** 2).sum())
-        centers = moved
-        if shift <= tolerance:
+        count, sums = _counts_and_sums(points, _beyond(points, centers[moving]))
+        parted = (count > 0) & (count < n)
+        moving, count, sums = moving[parted], count[parted, np.newaxis], sums[parted]
+        moved = np.stack([(total - sums) / (n - count), sums / count], axis=1)
+        shift = ((moved - centers[moving]) ** 2).sum(axis=(1, 2))
+        centers[moving] = moved
+        moving = moving[shift > tolerance]
+        if not len(moving):
             break
     return centers
 
 
 def _sides(points: Floats, centers: Floats) -> NDArray[np.bool_]:
-    """(n,) the points nearer to the second of two centers (2, d): those beyond the plane halfway between them."""
-    normal = centers[1] - centers[0]
-    sides: NDArray[np.bool_] = points @ normal > normal @ centers.sum(axis=0) / 2
-    return sides
+    """(n,) the points nearer to the second of two centers (2, d)."""
+    return _beyond(points, centers[np.newaxis])[0]
 
 
-def _count_and_sum(points: Floats, above: NDArray[np.bool_]) -> tuple[int, Floats]:
-    """How many points are in a cluster (n,), and their sum (d,)."""
-    return int(np.count_nonzero(above)), above.astype(np.float64) @ points
+def _beyond(points: Floats, centers: Floats) -> NDArray[np.bool_]:
+    """(k, n) the points nearer to the second of each two centers (k, 2, d): beyond the plane halfway between them."""
+    normals = centers[:, 1] - centers[:, 0]
+    halfway = (normals * centers.sum(axis=1)).sum(axis=1) / 2
+    beyond: NDArray[np.bool_] = normals @ points.T > halfway[:, np.newaxis]
+    return beyond
 
 
-def _between(points: Floats, centers: Floats) -> float:
-    """The part of the points' scatter that lies between their clusters; the rest, within, is what k-means minimizes."""
-    count, sums = _count_and_sum(points, _sides(points, centers))
-    if count in (0, len(points)):
-        return 0.0
-    gap = sums / count - (points.sum(axis=0) - sums) / (len(points) - count)
-    return count * (len(points) - count) / len(points) * float(gap @ gap)
+def _counts_and_sums(points: Floats, above: NDArray[np.bool_]) -> tuple[NDArray[np.intp], Floats]:
+    """How many points are in each of k clusters (k, n), and their sums (k, d)."""
+    return np.count_nonzero(above, axis=1), above.astype(np.float64) @ points
+
+
+def _between(points: Floats, centers: Floats) -> Floats:
+    """(k,) the part of the points' scatter between the two clusters of each start; k-means minimizes the rest."""
+    n = len(points)
+    count, sums = _counts_and_sums(points, _beyond(points, centers))
+    inside, outside = np.maximum(count, 1)[:, np.newaxis], np.maximum(n - count, 1)[:, np.newaxis]
+    gap = sums / inside - (points.sum(axis=0) - sums) / outside
+    return count * (n - count) / n * (gap**2).sum(axis=1)
