@@ -31,9 +31,9 @@ import yaml
 
 from backdoor_core.files import write_json
 from backdoor_core.study import load_study
+from backdoor_core.sweep.calls import Finished
 from backdoor_core.sweep.plan import Planned, plan
 from backdoor_core.sweep.store import Store
-from backdoor_core.sweep.work import Finished
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRID = {

@@ -16,7 +16,6 @@ from typing import Any
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json
-from backdoor_core.learning.loop import pick_device
 from backdoor_core.params import OPTION_MAPS
 from backdoor_core.plugins import code_hash
 from backdoor_core.study import Study
@@ -31,6 +30,9 @@ def run_config(study: Study) -> dict[str, Any]:
     components that the study did not choose had no part in the run and are left out. Raises `BackdoorError`
     where an earlier stage has not been run.
     """
+    # Here, since a sweep, which needs the rest of this module, is not to wait for torch.
+    from backdoor_core.learning.loop import pick_device
+
     plugins = read_json(study.paths.lock)
     return {
         "params": study.params.model_dump(mode="json", exclude=set(OPTION_MAPS.values())),

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from backdoor_core.errors import BackdoorError
+from backdoor_core.sweep.calls import Place
 from backdoor_core.sweep.executors import Key, set_up_worker
-from backdoor_core.sweep.work import Place
 from backdoor_core.sweep_params import SweepParams
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,11 @@ from backdoor_core.console import Advance, progress, say
 from backdoor_core.report.provenance import cohort_hashes, git_state, versions_of
 from backdoor_core.stages import cohort, convert
 from backdoor_core.study import Study
+from backdoor_core.sweep.calls import Finished, Place, make_clean, read_files, run_batch
 from backdoor_core.sweep.executors import Executor, make_executor
 from backdoor_core.sweep.paths import CellPaths
 from backdoor_core.sweep.plan import Batch, Planned, batches
 from backdoor_core.sweep.store import Store
-from backdoor_core.sweep.work import Finished, Place, make_clean, read_files, run_batch
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,13 @@ class Outcome:
         return [name for name, record in self.records.items() if record["status"] == "failed"]
 
 
-def run_cells(study: Study, planned: Sequence[Planned], store: Store) -> Outcome:
-    """Make what is missing of the planned cells. The records are of all of them."""
+def run_cells(
+    study: Study, planned: Sequence[Planned], store: Store, meanwhile: Callable[[], object] = lambda: None
+) -> Outcome:
+    """Make what is missing of the planned cells. The records are of all of them.
+
+    `meanwhile` is called once, when the workers have something to do.
+    """
     records: dict[str, Mapping[str, Any] | None] = {one.cell.name: store.record(one) for one in planned}
     missing = [name for name, record in records.items() if record is None]
     found = len(planned) - len(missing)
@@ -43,7 +48,7 @@ def run_cells(study: Study, planned: Sequence[Planned], store: Store) -> Outcome
             _build_cohorts(study, planned, store)
             say(f"sweep: {len(planned):,} cells, {found:,} of them finished before")
             with progress("sweep", len(missing)) as advance:
-                made = _Work(study, store, executor, advance).run(planned, set(missing))
+                made = _Work(study, store, executor, advance).run(planned, set(missing), meanwhile)
         finally:
             executor.close()
         records |= made
@@ -73,7 +78,9 @@ class _Work:
         self.cohorts: dict[str, Any] = {}
         self.provenance: dict[str, Mapping[str, Any]] = {}
 
-    def run(self, planned: Sequence[Planned], missing: set[str]) -> dict[str, Mapping[str, Any]]:
+    def run(
+        self, planned: Sequence[Planned], missing: set[str], meanwhile: Callable[[], object]
+    ) -> dict[str, Mapping[str, Any]]:
         """Make the missing cells; their records."""
         waiting: dict[str, list[Batch]] = defaultdict(list)
         for batch in batches(planned):
@@ -87,6 +94,7 @@ class _Work:
             else:
                 self.executor.submit(("clean", first.clean), make_clean, first, self._place(first))
                 under_way += 1
+        meanwhile()
         while under_way:
             (kind, key), answer = self.executor.next_done()
             under_way -= 1

@@ -9,9 +9,9 @@ from typing import Any
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json, replacing_directory
+from backdoor_core.sweep.calls import Files, Finished, write_files
 from backdoor_core.sweep.paths import RUNS
 from backdoor_core.sweep.plan import Planned
-from backdoor_core.sweep.work import Files, Finished, write_files
 
 _KEY = 16
 """Characters of a hash that name a folder."""

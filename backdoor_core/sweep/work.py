@@ -31,38 +31,12 @@ from backdoor_core.stages.data import Shared, load_parts
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
 from backdoor_core.stages.training import save_trained
 from backdoor_core.study import Study
+from backdoor_core.sweep.calls import Files, Finished, Place, read_files, write_files
 from backdoor_core.sweep.digest import figures_of, rocs_of
 from backdoor_core.sweep.paths import CellPaths
 from backdoor_core.sweep.plan import NOT_OF_CELLS, Batch, Planned
 
-Files = dict[str, bytes]
-"""Contents by path below a folder."""
 _WEIGHTS = ("model.pt", "last.pt", "checkpoints.pt")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the work finds what it needs."""
-
-    root: Path
-    """Folder of the study: options may name files below it."""
-    cohort: Path | Files
-    clean: Path | Files | None = None
-    """Folder of the clean models, once they are made; or what is in them, for a worker without this disk."""
-    found: Path | None = None
-    """Folder where workers put what all cells of the same clean models need; none without this disk."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What became of one cell."""
-
-    name: str
-    record: dict[str, Any]
-    """The content of cell.json."""
-    files: Files = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """By stage; those of models fitted together in equal parts."""
 
 
 def make_clean(planned: Planned, place: Place) -> tuple[Files, dict[str, float]]:
@@ -250,18 +224,3 @@ def _at(folder: Path | Files) -> Iterator[Path]:
     with TemporaryDirectory(prefix="backdoor-") as temporary:
         write_files(Path(temporary), folder)
         yield Path(temporary)
-
-
-def write_files(folder: Path, files: Files) -> None:
-    """Put the files into the folder."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def read_files(folder: Path, leave_out: Sequence[str] = ()) -> Files:
-    """What is in the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: path.read_bytes() for name, path in named.items() if name not in leave_out}
