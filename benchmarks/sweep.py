@@ -70,11 +70,19 @@ def backdoor(folder: Path, *arguments: str) -> float:
 
 
 def swept(folder: Path) -> tuple[float, float, int]:
-    """Wall seconds of the sweep, seconds in fits, and its peak memory in MiB with all workers."""
+    """Wall seconds of the sweep, seconds in fits, and the memory of its largest process in MiB."""
     seconds = backdoor(folder, "sweep")
     timings = [json.loads(path.read_text()) for path in (folder / "runs").rglob("timings.json")]
     fits = sum(found.get(stage, 0.0) for found in timings for stage in FITS)
     return seconds, fits, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+
+
+def keep_cohort(folder: Path) -> None:
+    """Remove all that a sweep made but its cohort, which the separate processes are given as well."""
+    for path in (folder / "runs").iterdir():
+        if path.name != "shared":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder / "runs" / "shared" / "clean")
 
 
 def separate(folder: Path, store: Store, one: Planned) -> float:
@@ -119,6 +127,9 @@ def compare(folder: Path, sample: int) -> None:
         f"fits, of {WORKERS} workers' seconds               {fits:7.1f} s: {fits / (WORKERS * ours):.0%} of the sweep's"
     )
     print(f"sweep over fits alone                    {WORKERS * ours / fits:7.2f}")
+    keep_cohort(folder)
+    ours, fits, _ = swept(folder)
+    print(f"the same, given the cohort               {WORKERS * ours / fits:7.2f}, {ours:.1f} s")
     print(f"largest process                          {memory:7,} MiB")
 
 

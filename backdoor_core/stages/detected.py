@@ -22,6 +22,9 @@ from backdoor_core.stages.poisoned import load_poisoning, victims_rows
 from backdoor_core.statistics import cluster_bootstrap_weights
 from backdoor_core.study import Study
 
+Groups = dict[str, dict[str, Booleans]]
+"""Rows (M,) by what they have in common and by name: by sex, age band and care unit."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -36,8 +39,7 @@ class Side:
     """(M,) the rows that scores are judged against; in the null run those that the attack would have taken."""
     patients: Integers
     """(M,) whose rows they are."""
-    positions: Integers
-    """(M,) the training stay that each row is, or is a copy of."""
+    groups: Callable[[], Groups]
     null: bool
     """Whether it is the null run."""
 
@@ -75,7 +77,7 @@ def figures_of(
     """How good the answer is; `weights` draws the resamples (replicates, M) of the run's patients."""
 
     def find() -> dict[str, Any]:
-        drawn, groups = weights(), _groups(shared.parts, side)
+        drawn, groups = weights(), side.groups()
         return {
             **judge(answer.found, side.judged, side.run.rows.label, drawn),
             "calibrated": judge_flags(answer.calibrated, side.judged, drawn),
@@ -110,6 +112,10 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
     truth = poisoning.truth(count)
     taken = np.isin(np.arange(count), poisoning.rows[~poisoning.cover])
     every = np.arange(count)
+
+    def grouped(positions: Integers) -> Callable[[], Groups]:
+        return cache(lambda: _groups(parts, positions))
+
     return {
         "poisoned": Side(
             run=poisoned,
@@ -117,7 +123,7 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
             truth=truth,
             judged=truth,
             patients=poisoning.victims(patients),
-            positions=poisoning.victims(every),
+            groups=grouped(poisoning.victims(every)),
             null=False,
         ),
         "null": Side(
@@ -126,7 +132,7 @@ def sides_of(study: Study, parts: Parts) -> dict[str, Side]:
             truth=np.zeros(count, dtype=np.bool_),
             judged=taken,
             patients=patients,
-            positions=every,
+            groups=grouped(every),
             null=True,
         ),
     }
@@ -145,10 +151,10 @@ def _calibrated(
     return p, flag(p, labels, params.fdr)
 
 
-def _groups(parts: Parts, side: Side) -> dict[str, dict[str, Booleans]]:
-    """Rows by sex, age band and care unit, as far as the cohort knows them."""
-    stays = parts.splits.train[side.positions]
-    groups: dict[str, dict[str, Booleans]] = {}
+def _groups(parts: Parts, positions: Integers) -> Groups:
+    """As far as the cohort knows them; `positions` (M,) is the training stay that each row is, or is a copy of."""
+    stays = parts.splits.train[positions]
+    groups: Groups = {}
     for group in groups_of({name: column[stays] for name, column in parts.cohort.statics.items()}):
         groups.setdefault(group.by, {})[group.value] = group.rows
     return groups
