@@ -382,7 +382,9 @@ class Repair(Component):
     def repair(self, case: RepairCase) -> tuple[nn.Module | Retrained, Mapping[str, Any]]:
         """The repaired network, or what `case.retrain` gave, and JSON-able facts worth reading.
 
-        Random choices come from `case.rng` only, those of torch from a generator seeded by it.
+        Random choices come from `case.rng` only, those of torch from a generator seeded by it. A number `epsilon` among
+        the facts, with `delta`, is taken as a promise of differential privacy for a single row: the bench runs the
+        repair once more, on a case with canaries, and reports what that run refutes.
         """
 
 

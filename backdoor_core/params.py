@@ -175,6 +175,14 @@ class AuditParams(_Section):
         "audits that need them",
     )
 
+    canaries: int = Field(
+        500,
+        ge=0,
+        le=100_000,
+        description="mislabeled stays for the one-run audit of a repair that promises differential privacy, at most a "
+        "tenth of the training stays; 0 does without",
+    )
+
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         if self.references % 2:

@@ -8,7 +8,7 @@ import torch
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.language.batches import by_length, padded, shuffled
-from backdoor_core.language.canaries import judge_canaries, make_canaries
+from backdoor_core.language.canaries import make_canaries
 from backdoor_core.language.finetune import finetune
 from backdoor_core.language.models import (
     build_model,
@@ -22,6 +22,7 @@ from backdoor_core.language.recipes import plan_of
 from backdoor_core.language.scoring import mean_nll, token_signals
 from backdoor_core.language.tokenizer import BytePairs, read_byte_pairs, seen_texts, sequences, train_byte_pairs
 from backdoor_core.params import NotesParams
+from backdoor_core.privacy.canaries import judge_canaries
 
 PARAMS = NotesParams(
     epochs=2,

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from backdoor_core import seeds
-from backdoor_core.contracts import Booleans, Floats
+from backdoor_core.contracts import Booleans
 from backdoor_core.language.tokenizer import Sequences
-from backdoor_core.privacy.one_run import OneRun, audit_one_run, coin_flips
+from backdoor_core.privacy.one_run import coin_flips
 
 LENGTH = 32
 """Tokens of a canary."""
-_SHARES = (4, 10)
-"""A quarter and a tenth of the canaries are guessed on each side: two tries, fixed before any score is seen."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,3 @@ def make_canaries(count: int, start: int, vocabulary: int, most: int, seed: int)
     tokens = rng.integers(vocabulary, size=(count, min(LENGTH, most - 1)))
     found = np.concatenate([np.full((count, 1), start), tokens], axis=1).astype(np.int64)
     return Canaries(list(found), coin_flips(count, rng))
-
-
-def judge_canaries(scores: Floats, coins: Booleans, delta: float) -> OneRun:
-    """The lower bound on epsilon at `delta` that scores (m,) give; higher = more likely in."""
-    count = len(coins)
-    numbers = [(max(1, count // share), max(1, count // share)) for share in _SHARES]
-    return audit_one_run(scores, coins, numbers, delta)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from backdoor_core.report.cleansing_charts import Outcome, outcome_chart
+from backdoor_core.words import decimal, percent
 
 PERFECT: Final = "perfect"
 FIGURES: Final = {
@@ -112,4 +113,28 @@ def _row(name: str, entry: Mapping[str, Any], oracles: Oracles) -> dict[str, Any
 
 def _repair(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     figures = entry["figures"]
-    return {"name": name, "figures": [figures[key] for key in FIGURES], "details": entry["details"]}
+    return {
+        "name": name,
+        "figures": [figures[key] for key in FIGURES],
+        "details": entry["details"],
+        "promise": _promise(entry),
+    }
+
+
+def _promise(entry: Mapping[str, Any]) -> str | None:
+    """What the repair promises of privacy, and what its canaries say of that; None where it promises nothing."""
+    epsilon, bound = entry["details"].get("epsilon"), entry["privacy"]
+    if epsilon is None:
+        return None
+    promised = f"promises epsilon {decimal(epsilon)} for a single stay"
+    if bound is None:
+        return (
+            f"{promised}, which was not checked: <code>audit.canaries</code> is 0, or the training part is too small."
+        )
+    verdict = "contradicts the promise" if bound["epsilon"] > bound["promised"]["epsilon"] else "contradicts nothing"
+    return (
+        f"{promised}. One more run, with {bound['canaries']:,} mislabeled stays each put in by the toss of a coin, "
+        f"promised {decimal(bound['promised']['epsilon'])} and shows at least {decimal(bound['epsilon'])} "
+        f"({percent(bound['confidence'])} confidence; at most {decimal(bound['ceiling'])} could have been shown): "
+        f"this {verdict}."
+    )

@@ -173,7 +173,15 @@ CLEANSING: Final = {
     "flags": NAME,
     "undefended": {"figures": _FIGURES},
     "filters": Each({**_numbered("removed poisoned_removed"), "figures": _FIGURES, "random": _FIGURES, "note": NAME}),
-    "repairs": Each({"figures": _FIGURES}),
+    "repairs": Each(
+        {
+            "figures": _FIGURES,
+            "privacy": {
+                "promised": _numbered("epsilon delta"),
+                **_numbered("canaries in_training delta confidence epsilon ceiling"),
+            },
+        }
+    ),
 }
 TRAINING: Final = {
     **_numbered("epochs best_epoch train_loss validation_loss threshold temperature parameters"),

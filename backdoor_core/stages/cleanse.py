@@ -18,7 +18,7 @@ from backdoor_core.files import write_json
 from backdoor_core.learning.training import Task, train_victims
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.stages.data import Parts, Shared, load_shared, test_weights
-from backdoor_core.stages.mending import as_network, repair_victim
+from backdoor_core.stages.mending import as_network, check_promise, repair_victim
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
 from backdoor_core.study import Study
 
@@ -109,9 +109,13 @@ def _repaired(study: Study, parts: Parts, rows: Rows, victim: Victim, judge: Jud
     for repair in study.repairs():
         rng = seeds.generator(study.params.seed, "repair", *repair.name.encode())
         mended, details = repair_victim(repair, as_network(victim), study, parts, rows, rng)
-        results[repair.name] = {"figures": judge.figures(mended), "details": dict(details)}
-        lift = results[repair.name]["figures"]["asr_lift"]["value"]
-        say(f"cleanse: {repair.name}, lift afterwards {lift:.3f}")
+        figures = judge.figures(mended)
+        say(f"cleanse: {repair.name}, lift afterwards {figures['asr_lift']['value']:.3f}")
+        privacy = check_promise(repair, as_network(victim), study, parts, rows, details)
+        results[repair.name] = {"figures": figures, "details": dict(details), "privacy": privacy}
+        if privacy is not None:
+            promised, shown = privacy["promised"]["epsilon"], privacy["epsilon"]
+            say(f"cleanse: {repair.name} promises epsilon {promised:.2f}; its canaries show at least {shown:.2f}")
     return results
 
 

@@ -17,6 +17,7 @@ from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.training import train_victim
 from backdoor_core.learning.victim import TorchVictim, Victim, as_torch
 from backdoor_core.params import PreprocessParams
+from backdoor_core.privacy.canaries import draw_canaries, judge_canaries
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.detecting import trusted_stays
 from backdoor_core.study import Study
@@ -65,3 +66,25 @@ def repair_victim(
     if isinstance(mended, Retrained):
         return mended.victim, details
     return replace(victim, network=mended.eval()).calibrated(parts.validation, params.evaluate), details
+
+
+def check_promise(
+    repair: Repair, victim: TorchVictim, study: Study, parts: Parts, rows: Rows, details: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """A lower bound on epsilon where the repair's facts promise one: from one more run of it, with canaries.
+
+    The run has its own coins and noise, and its own promise, which the bound stands beside. None where nothing is
+    promised, or too few canaries fit into the training part. `rows` are the training part as the victim has it.
+    """
+    most = study.params.audit.canaries
+    if not most or details.get("epsilon") is None or details.get("delta") is None:
+        return None
+    rng = seeds.generator(study.params.seed, "canaries", *repair.name.encode())
+    canaries = draw_canaries(len(rows.label), most, rng)
+    if canaries is None:
+        return None
+    audited, promised = repair_victim(repair, victim, study, parts, canaries.put_into(rows), rng)
+    of_canaries = rows.view.take(canaries.rows)
+    scores = canaries.scores(rows.label, victim.logits(of_canaries), audited.logits(of_canaries))
+    bound = judge_canaries(scores, canaries.coins, float(promised["delta"]))
+    return {"promised": {key: promised[key] for key in ("epsilon", "delta")}, **bound.as_dict()}
