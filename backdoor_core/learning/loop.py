@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.dropout import Masks, OwnDropout
 from backdoor_core.learning.inputs import Inputs, in_batches, mini_batches
 from backdoor_core.learning.network import OwnLoss
 from backdoor_core.learning.progress import Epoch, Progress
@@ -78,7 +80,7 @@ def fit(
         # Its own generator: the order of stays does not depend on how many numbers the layers drew.
         order = torch.Generator().manual_seed(seed)
         optimizer = Adam(network.parameters(), params.learning_rate, params.weight_decay)
-        step = _Step(network, optimizer, params, positive_weight(params, labels), device)
+        step = _Step(network, optimizer, params, positive_weight(params, labels), device, Masks(seed))
         progress, mark = Progress(), ""
         if resume is not None:
             mark = fingerprint(model, params, seed, train, validation)
@@ -86,6 +88,7 @@ def fit(
         while not progress.stopped(params):
             number = len(progress.curve) + 1
             optimizer.learning_rate = learning_rate(params, number)
+            step.masks.begin(number)
             train_loss = step.epoch(inputs, labels, order)
             loss, auprc = validate(network, *held_out)
             epoch = Epoch(number, train_loss, loss, auprc)
@@ -109,6 +112,7 @@ class _Step:
     params: TrainParams
     pos_weight: Tensor | None
     device: torch.device
+    masks: Masks
 
     def epoch(self, inputs: Inputs, labels: Tensor, order: torch.Generator) -> float:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
@@ -117,7 +121,7 @@ class _Step:
         mixed = self.params.precision == "bf16"
         parameters = self.optimizer.parameters
         for rows in mini_batches(inputs, self.params.batch_size, order):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed), self._dropout():
                 loss = self._loss(inputs.index_select(0, rows), labels.index_select(0, rows))
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             if self.params.clip_norm is not None:
@@ -126,6 +130,10 @@ class _Step:
             # Summed on the device: to fetch each loss would wait for the GPU at every step.
             total += loss.detach().to(total.device) * len(rows)
         return float(total) / len(labels)
+
+    def _dropout(self) -> AbstractContextManager[Any]:
+        # A GPU draws its own masks faster than they could be brought to it.
+        return OwnDropout(self.masks.like) if self.device.type == "cpu" else nullcontext()
 
     def _loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Cross-entropy, or what a network that has a loss of its own says (`network.OwnLoss`)."""

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.dropout import Draw, Masks, dropped
 from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, learning_rate, positive_weight, validate
@@ -32,18 +33,13 @@ _ELEMENTWISE = {
     for name in ("relu", "gelu", "silu", "elu", "selu", "leaky_relu", "softplus", "tanh", "sigmoid")
 } | {torch.relu, torch.tanh, torch.sigmoid, torch.Tensor.relu, torch.Tensor.tanh, torch.Tensor.sigmoid}
 
-Draw = Callable[[Tensor, float], Tensor]
-
 
 class NotStackable(Exception):
     """The network calls a torch function that has no stacked meaning here."""
 
 
 class _ModelAxis(TorchFunctionMode):
-    """Inside, a network written for (batch, ...) takes (K, batch, ...), with weights stacked along the first axis.
-
-    `draw` gives the dropout mask for an input and a rate, already divided by the share that is kept.
-    """
+    """Inside, a network written for (batch, ...) takes (K, batch, ...), with weights stacked along the first axis."""
 
     def __init__(self, draw: Draw) -> None:
         super().__init__()
@@ -55,7 +51,7 @@ class _ModelAxis(TorchFunctionMode):
         if func is functional.linear:
             return _linear(*args, **kwargs)
         if func is functional.dropout:
-            return self._dropout(*args, **kwargs)
+            return dropped(self.draw, *args, **kwargs)
         if func in _ELEMENTWISE:
             return func(*args, **kwargs)
         if func in (torch.Tensor.squeeze, torch.squeeze) and args[1:] == (-1,) and args[0].ndim == 3:
@@ -64,9 +60,6 @@ class _ModelAxis(TorchFunctionMode):
         if func in (torch.Tensor.flatten, torch.flatten) and args[1:] == (1,) and args[0].ndim == 3:
             return args[0]
         raise NotStackable(getattr(func, "__name__", repr(func)))
-
-    def _dropout(self, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        return x * self.draw(x, p) if training and p > 0 else x
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -117,6 +110,8 @@ def fit_stacked(
     while stack.members:
         number += 1
         stack.optimizer.learning_rate = learning_rate(params, number)
+        for member in stack.members:
+            member.masks.begin(number)
         for member, train_loss in zip(stack.members, stack.epoch(), strict=True):
             member.finish_epoch(number, train_loss, params)
         on_epoch()
@@ -131,9 +126,7 @@ class _Member:
         with torch.random.fork_rng():
             torch.manual_seed(job.seed)
             self.network = model.build(spec)
-            # Dropout draws from the global state after the weights: here each member goes on from its own copy.
-            self.dropout = torch.Generator()
-            self.dropout.set_state(torch.get_rng_state())
+        self.masks = Masks(job.seed)
         self.order = torch.Generator().manual_seed(job.seed)
         self.job = job
         weight = positive_weight(params, job.labels)
@@ -200,8 +193,8 @@ class _Stack:
         def mask(activations: Tensor, p: float) -> Tensor:
             noise = torch.zeros_like(activations) if ragged else torch.empty_like(activations)
             for member, kept, r in zip(self.members, noise, rows, strict=True):
-                kept[: len(r)].bernoulli_(1 - p, generator=member.dropout)
-            return noise.div_(1 - p)
+                member.masks.fill(kept[: len(r)], p)
+            return noise
 
         with _ModelAxis(mask):
             logits = functional_call(self.members[0].network, self.weights, (x,))

@@ -1,0 +1,68 @@
+"""The bench's own masks for dropout."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+from torch import nn
+from torch.nn import functional
+
+from backdoor_core.learning.dropout import Masks, OwnDropout, dropped
+
+
+@given(st.floats(0.001, 0.999), st.integers(0, 2**63 - 1))
+def test_the_share_dropped_is_the_rate_and_the_mean_is_kept(p, seed):
+    mask = Masks(seed).like(torch.empty(200, 100), p)
+    values = mask.unique()
+    assert len(values) == 2
+    assert values[0] == 0
+    assert values[1] == pytest.approx(1 / (1 - p), rel=2e-2 if p > 0.99 else 2e-3)
+    dropped_share = float((mask == 0).double().mean())
+    assert abs(dropped_share - p) < 6 * np.sqrt(p * (1 - p) / mask.numel()) + 1e-5
+
+
+def test_rates_at_the_ends():
+    masks = Masks(0)
+    assert masks.like(torch.empty(7, 3), 1.0).eq(0).all()
+    assert masks.like(torch.empty(7, 3), 1e-9).eq(1).all()
+    assert masks.like(torch.empty(0, 3), 0.5).shape == (0, 3)
+    assert dropped(masks.like, torch.ones(3), 0.0).eq(1).all()
+
+
+def test_places_are_independent_of_each_other_and_of_the_mask_before():
+    masks = Masks(5)
+    found = torch.stack([masks.like(torch.empty(64), 0.5) > 0 for _ in range(4000)]).double()
+    assert (found.mean(dim=0) - 0.5).abs().max() < 0.04  # five standard deviations
+    between = np.corrcoef(found.numpy().T) - np.eye(64)
+    assert np.abs(between).max() < 0.08
+    assert abs(float(torch.corrcoef(torch.stack([found[1:].flatten(), found[:-1].flatten()]))[0, 1])) < 0.01
+
+
+def test_an_epoch_has_its_own_masks_whatever_was_drawn_before():
+    x = torch.empty(30, 7)
+    one, other = Masks(3), Masks(3)
+    first = one.like(x, 0.3)
+    one.like(x, 0.3)
+    for masks in (one, other):
+        masks.begin(2)
+    second = one.like(x, 0.3)
+    assert torch.equal(second, other.like(x, 0.3))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, Masks(4).like(x, 0.3))
+    assert torch.equal(first, Masks(3).like(x, 0.3))
+
+
+def test_inside_dropout_draws_from_it_and_nothing_else_does():
+    x = torch.randn(50, 20, requires_grad=True)
+    layer, state = nn.Dropout(0.4), torch.get_rng_state()
+    with OwnDropout(Masks(1).like):
+        out = layer(x)
+        again = functional.dropout(x, 0.4)
+        plain = layer.eval()(x)
+    expected = Masks(1)
+    torch.testing.assert_close(out, x * expected.like(x, 0.4))
+    torch.testing.assert_close(again, x * expected.like(x, 0.4))
+    assert torch.equal(plain, x)
+    assert torch.equal(state, torch.get_rng_state()), "torch's own numbers are left alone"
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(gradient, Masks(1).like(x, 0.4))
