@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -114,15 +115,20 @@ class _Step:
     device: torch.device
     masks: Masks
 
+    @cached_property
+    def own_loss(self) -> Callable[..., Tensor] | None:
+        """Asked of the network once: a check of its methods at every step takes a twentieth of a small one."""
+        return self.network.loss if isinstance(self.network, OwnLoss) else None
+
     def epoch(self, inputs: Inputs, labels: Tensor, order: torch.Generator) -> float:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
-        mixed = self.params.precision == "bf16"
         parameters = self.optimizer.parameters
         for rows in mini_batches(inputs, self.params.batch_size, order):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed), self._dropout():
-                loss = self._loss(inputs.index_select(0, rows), labels.index_select(0, rows))
+            x, y = inputs.index_select(0, rows), labels.index_select(0, rows)
+            with self._forward():
+                loss = self._loss(x, y)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             if self.params.clip_norm is not None:
                 _clip(gradients, self.params.clip_norm)
@@ -131,14 +137,17 @@ class _Step:
             total += loss.detach().to(total.device) * len(rows)
         return float(total) / len(labels)
 
-    def _dropout(self) -> AbstractContextManager[Any]:
-        # A GPU draws its own masks faster than they could be brought to it.
-        return OwnDropout(self.masks.like) if self.device.type == "cpu" else nullcontext()
+    def _forward(self) -> AbstractContextManager[Any]:
+        """What the network is called in: its own masks on the CPU, bf16 on a GPU where the params ask for it."""
+        if self.device.type == "cpu":
+            return OwnDropout(self.masks.like)
+        # A GPU draws its masks faster than they could be brought to it.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bf16")
 
     def _loss(self, inputs: Inputs, labels: Tensor) -> Tensor:
         """Cross-entropy, or what a network that has a loss of its own says (`network.OwnLoss`)."""
-        if isinstance(self.network, OwnLoss):
-            return self.network.loss(inputs, labels, self.pos_weight)
+        if self.own_loss is not None:
+            return self.own_loss(inputs, labels, self.pos_weight)
         return binary_cross_entropy_with_logits(self.network(inputs).float(), labels, pos_weight=self.pos_weight)
 
 
