@@ -28,8 +28,8 @@ _STACKED_PARAMETERS = 60_000
 _STACK = 8
 """Models a stack: twice as many are no faster, as their activations leave the cache."""
 _OPERATIONS_PER_SECOND = 20e9
-_SECONDS_PER_STEP = 1e-3
-"""What a step takes beside its arithmetic."""
+_SECONDS_PER_STEP, _SECONDS_PER_STACKED_STEP = 1e-3, 0.35e-3
+"""What a model's step takes beside its arithmetic: alone, and as its share of the step of a stack."""
 _SECONDS_TO_START = 3.0
 """What the processes of a pool take until they fit."""
 
@@ -62,9 +62,10 @@ def fit_many(
     cpu = pick_device(params.device).type == "cpu"
     with torch.random.fork_rng():
         network = model.build(spec)
-    if workers is None:
-        workers = _cpus() if _seconds(network, jobs, params) > _SECONDS_TO_START else 1
     stacks = cpu and params.precision == "float32" and _small(network) and stackable(network, jobs[0].inputs)
+    if workers is None:
+        each = _SECONDS_PER_STACKED_STEP if stacks else _SECONDS_PER_STEP
+        workers = _cpus() if _seconds(network, jobs, params, each) > _SECONDS_TO_START else 1
     tasks = _stacks(jobs, params, workers) if stacks else [[number] for number in range(len(jobs))]
     workers = min(workers, len(tasks))
     if cpu and workers > 1:
@@ -113,16 +114,16 @@ def _small(network: nn.Module) -> bool:
     return sum(p.numel() for p in network.parameters()) <= _STACKED_PARAMETERS
 
 
-def _seconds(network: nn.Module, jobs: Sequence[Job], params: TrainParams) -> float:
-    """Roughly how long all jobs take one by one: an estimate, not a measurement, so that it is always the same.
+def _seconds(network: nn.Module, jobs: Sequence[Job], params: TrainParams, each: float) -> float:
+    """Roughly how long all jobs take in one process: an estimate, not a measurement, so that it is always the same.
 
-    A step multiplies each weight three times for each stay (forward, gradient by input, gradient by weight), or
+    `each` is what a step of one of them takes beside its arithmetic. A step multiplies each weight three times for each stay (forward, gradient by input, gradient by weight), or
     for each of its hours or events.
     """
     weights = sum(p.numel() for p in network.parameters())
     operations = sum(6 * weights * _times(job.inputs) * len(job.labels) for job in jobs)
     steps = sum(_batches(job, params) for job in jobs)
-    return params.epochs * (operations / _OPERATIONS_PER_SECOND + steps * _SECONDS_PER_STEP)
+    return params.epochs * (operations / _OPERATIONS_PER_SECOND + steps * each)
 
 
 def _times(inputs: Inputs) -> float:
