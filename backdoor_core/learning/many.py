@@ -117,8 +117,8 @@ def _small(network: nn.Module) -> bool:
 def _seconds(network: nn.Module, jobs: Sequence[Job], params: TrainParams, each: float) -> float:
     """Roughly how long all jobs take in one process: an estimate, not a measurement, so that it is always the same.
 
-    `each` is what a step of one of them takes beside its arithmetic. A step multiplies each weight three times for each stay (forward, gradient by input, gradient by weight), or
-    for each of its hours or events.
+    `each` is what a step of one of them takes beside its arithmetic. A step multiplies each weight three times for
+    each stay (forward, gradient by input, gradient by weight), or for each of its hours or events.
     """
     weights = sum(p.numel() for p in network.parameters())
     operations = sum(6 * weights * _times(job.inputs) * len(job.labels) for job in jobs)
