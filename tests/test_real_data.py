@@ -72,10 +72,13 @@ def test_set_a_runs_to_the_report(set_a):
 
 
 def test_set_a_reaches_the_reference_figures(set_a):
-    """Mean of 5 seeds. Reference: clean AUROC at least 0.74; rare value ASR 0.95, lift 0.7; missingness ASR 0.9."""
+    """Mean of 10 seeds. Reference: clean AUROC at least 0.74; rare value ASR 0.95, lift 0.7; missingness ASR 0.9.
+
+    Missingness leaves about one seed in fifteen at half (40 seeds: mean 0.95, standard deviation 0.08).
+    """
     study = load_study(set_a)
     cohort, model = load_cohort(study.paths.cohort), study.model()
-    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(5)]
+    replicates = [Replicate.of(cohort, model, study.params, seed) for seed in range(10)]
     bench = Bench(model, study.params)
     figures: dict[str, list[float]] = {}
     for name, options in (("rare_value", {}), ("missingness", {"features": ["sbp", "dbp", "mbp"]})):
