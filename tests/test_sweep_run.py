@@ -255,6 +255,9 @@ def test_what_a_cell_depends_on_is_in_its_hash(swept, tmp_path):
     changed = {name for name in base if base[name] != option[name]}
     assert changed == {name for name in base if "missingness" in name}
     assert inputs(sweep={**GRID, "workers": 1, "keep_models": True}) == base
+    assert inputs(audit={"canaries": 50}) == base, "no cell is cleansed"
+    cleansed = {**GRID, "cleanse": True}
+    assert inputs(sweep=cleansed, audit={"canaries": 50}) != inputs(sweep=cleansed)
 
 
 def test_cells_of_one_batch_share_clean_models_and_trigger(swept):

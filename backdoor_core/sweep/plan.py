@@ -20,7 +20,8 @@ from backdoor_core.study import Study, check_compatible, plugin_lock
 from backdoor_core.sweep.grid import Cell, cells_of
 
 _NO_PART = ("report", "language", "privacy", "testing", "sharing", "sweep", "cli.py", "listing.py")
-"""Of the core, what no figure of a cell comes from."""
+"""Of the core, what no figure of a cell comes from, but for `_PARTS`."""
+_PARTS = (("sweep", "work.py"), ("sweep", "digest.py"), ("privacy", "canaries.py"), ("privacy", "one_run.py"))
 _OF_POISON = ("trigger", "poison", "explain", "explainers", "repairs")
 """Params that the clean models do not depend on."""
 NOT_OF_CELLS = ("sweep", "notes", "audit", "audits", *OPTION_MAPS.values())
@@ -122,7 +123,7 @@ def _planned(cell: Cell, lock: Mapping[str, Any], base: Params) -> Planned:
     if sweep.explain:
         own += ["explain", params["explain"], params["explainers"], lock["explainers"]]
     if sweep.cleanse:
-        own += ["cleanse", params["repairs"], lock["repairs"]]
+        own += ["cleanse", params["repairs"], lock["repairs"], cell.params.audit.canaries]
     return Planned(cell, lock, digest(own), clean, cohort)
 
 
@@ -136,7 +137,7 @@ def _code() -> str:
     """Of the core's source, as far as figures come from it."""
     package = Path(backdoor_core.__file__).parent
     files = [p for p in package.rglob("*.py") if p.relative_to(package).parts[0] not in _NO_PART]
-    files += [package / "sweep" / "work.py", package / "sweep" / "digest.py"]
+    files += [package / room / name for room, name in _PARTS]
     return digest({file.relative_to(package).as_posix(): sha256_of(file) for file in files})
 
 
