@@ -59,18 +59,21 @@ def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike,
     order = np.argsort(-values, kind="stable")
     starts = _starts(values[order], flags[order])
     segment = np.searchsorted(starts, np.arange(len(order)), side="right") - 1
+    truly = flags[order]
+
+    def answers(positives: Floats, negatives: Floats) -> Floats:
+        segments = _Segments(positives, negatives)
+        found = np.column_stack([figure(segments) for figure in figures])
+        found[(segments.found[-1] == 0) | (segments.passed[-1] == 0)] = np.nan
+        return found
+
+    if weights is None:
+        counts = (np.bincount(segment[rows], minlength=len(starts)) for rows in (truly, ~truly))
+        return answers(*(count.astype(np.float64)[:, np.newaxis] for count in counts)).reshape(-1)
     # Sums by segment, of the true rows and then of the others: one product, each weight in one sum.
-    sums = csr_array(
-        (np.ones(len(order)), (segment + len(starts) * ~flags[order], order)), shape=(2 * len(starts), len(order))
-    )
-
-    def of_chunk(chunk: Floats) -> Floats:
-        segments = _Segments(*np.split(sums @ chunk.T, 2))
-        answers = np.column_stack([figure(segments) for figure in figures])
-        answers[(segments.found[-1] == 0) | (segments.passed[-1] == 0)] = np.nan
-        return answers
-
-    return np.asarray(over_replicates(of_chunk, len(flags), weights))
+    place, shape = segment + len(starts) * ~truly, (2 * len(starts), len(order))
+    sums = csr_array((np.ones(len(order)), (place, order)), shape=shape)
+    return np.asarray(over_replicates(lambda chunk: answers(*np.split(sums @ chunk.T, 2)), len(flags), weights))
 
 
 def _starts(ordered: Floats, true: NDArray[np.bool_]) -> NDArray[np.intp]:
