@@ -8,7 +8,8 @@ from small_study import TO_DETECT, make_study, run_stages
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import Repair
 from backdoor_core.files import read_json
-from backdoor_core.privacy.canaries import FEWEST, draw_canaries, judge_canaries
+from backdoor_core.privacy.canaries import FEWEST, draw_canaries
+from backdoor_core.privacy.one_run import judge_canaries
 from backdoor_core.stages import cleanse
 
 

@@ -91,11 +91,12 @@ def test_a_closed_gate_is_an_input_of_nothing(victim):
 )
 def test_integrated_gradients_sum_to_what_the_events_and_columns_change(victim, explainer):
     view = STAYS.view.take(np.arange(12))
-    found, answer = explained(explainer, victim, view, ExplainParams(steps=256))
+    # The error of the sum over the path halves with every doubling: 1.7%, 0.7% and 0.2% from 256 steps on.
+    found, answer = explained(explainer, victim, view, ExplainParams(steps=1024))
     sums = np.bincount(view.stay_of_event, found.total, minlength=12) + found.statics.sum(axis=1)
     cases = [one(victim, view, row) for row in range(12)]
     change = [(c.predict(c.inputs) - c.predict(c.baselines))[0] for c in cases]
-    assert sums == pytest.approx(np.array(change), rel=0.01, abs=0.02)
+    assert sums == pytest.approx(np.array(change), rel=0.005, abs=0.02)
     assert answer.convergence["relative"] < 0.01
 
 

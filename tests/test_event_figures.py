@@ -73,10 +73,9 @@ def draw_as(monkeypatch, svg=None):
     """Leaves the PNG of figures out, and where `svg` is given, draws nothing at all: to draw is slow."""
     draw = drawing._saved
 
-    def saved(name, fill, size, kind, dpi=None):
-        if svg is not None:
-            return svg
-        return draw(name, fill, size, kind, dpi) if kind == "svg" else b""
+    def saved(name, fill, size, kinds, dpi=None):
+        pictures = [svg] if svg is not None else draw(name, fill, size, ["svg"], dpi)
+        return [pictures[0] if kind == "svg" else b"" for kind in kinds]
 
     monkeypatch.setattr(drawing, "_saved", saved)
 

@@ -22,7 +22,7 @@ from backdoor_core.language.recipes import plan_of
 from backdoor_core.language.scoring import mean_nll, token_signals
 from backdoor_core.language.tokenizer import BytePairs, read_byte_pairs, seen_texts, sequences, train_byte_pairs
 from backdoor_core.params import NotesParams
-from backdoor_core.privacy.canaries import judge_canaries
+from backdoor_core.privacy.one_run import judge_canaries
 
 PARAMS = NotesParams(
     epochs=2,

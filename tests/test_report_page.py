@@ -117,7 +117,7 @@ def cleansed(rng, detectors, poisoned, nothing=()):
         if name in nothing:
             filters[name] = {"removed": 0, "poisoned_removed": 0, "figures": undefended, "random": undefended}
     content = {"flags": "calibrated", "undefended": {"figures": undefended}, "filters": filters}
-    return {**content, "repairs": {"pruning": {"figures": model(), "details": {"units": HOSTILE}}}}
+    return {**content, "repairs": {"pruning": {"figures": model(), "details": {"units": HOSTILE}, "privacy": None}}}
 
 
 def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="synthetic", nothing=False):

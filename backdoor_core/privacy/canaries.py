@@ -13,14 +13,12 @@ import numpy as np
 
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import Booleans, Floats, Integers
-from backdoor_core.privacy.one_run import OneRun, audit_one_run, coin_flips
+from backdoor_core.privacy.one_run import coin_flips
 
 FEWEST = 20
 """Canaries; fewer could show nothing."""
 _MOST_OF = 10
 """At most one row in so many is a canary: the rest is to be the training that is audited."""
-_SHARES = (4, 10)
-"""A quarter and a tenth of the canaries are guessed on each side: two tries, fixed before any score is seen."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,3 @@ def draw_canaries(rows: int, most: int, rng: np.random.Generator) -> Canaries | 
     if count < FEWEST:
         return None
     return Canaries(np.sort(rng.choice(rows, size=count, replace=False)), coin_flips(count, rng))
-
-
-def judge_canaries(scores: Floats, coins: Booleans, delta: float) -> OneRun:
-    """The lower bound on epsilon at `delta` that scores (m,) give; higher = more likely in."""
-    count = len(coins)
-    numbers = [(max(1, count // share), max(1, count // share)) for share in _SHARES]
-    return audit_one_run(scores, coins, numbers, delta)

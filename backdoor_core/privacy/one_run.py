@@ -25,6 +25,8 @@ from backdoor_core.statistics import as_flags, as_numbers
 _NO_COIN = 1e-6
 """Honest coins give a count of heads this unlikely once in a million audits."""
 _STEP = 0.1
+_SHARES = (4, 10)
+"""A quarter and a tenth of the canaries are guessed on each side: two tries, fixed before any score is seen."""
 
 
 def coin_flips(canaries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -159,6 +161,13 @@ def audit_one_run(
         epsilon=max(trial.epsilon for trial in trials),
         ceiling=max(epsilon_lower_bound(m, i + o, i + o, delta, each) for i, o in numbers),
     )
+
+
+def judge_canaries(scores: ArrayLike, coins: NDArray[np.bool_], delta: float) -> OneRun:
+    """The lower bound on epsilon at `delta` that scores (m,) give; higher = more likely in."""
+    count = len(coins)
+    numbers = [(max(1, count // share), max(1, count // share)) for share in _SHARES]
+    return audit_one_run(scores, coins, numbers, delta)
 
 
 def _trial(

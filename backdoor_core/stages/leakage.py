@@ -11,8 +11,8 @@ from backdoor_core.files import read_json, replacing_directory, write_json
 from backdoor_core.language.leak import Audited, Model, audit_models, compare
 from backdoor_core.language.results import experiment_log, metadata, report_text, write_scores
 from backdoor_core.language.work import CANARIES, Read, Scored, read_corpus, run_all, score_one
-from backdoor_core.privacy.canaries import judge_canaries
 from backdoor_core.privacy.judge import resamples
+from backdoor_core.privacy.one_run import judge_canaries
 from backdoor_core.report.notes_charts import comparison_plots
 from backdoor_core.stages.finetune import tasks_of
 from backdoor_core.study import Study

@@ -17,7 +17,8 @@ from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.training import train_victim
 from backdoor_core.learning.victim import TorchVictim, Victim, as_torch
 from backdoor_core.params import PreprocessParams
-from backdoor_core.privacy.canaries import draw_canaries, judge_canaries
+from backdoor_core.privacy.canaries import draw_canaries
+from backdoor_core.privacy.one_run import judge_canaries
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.detecting import trusted_stays
 from backdoor_core.study import Study
