@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from backdoor_core.attack.answers import ask
 from backdoor_core.attack.evaluation import attack_figures
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.storage import Rows
@@ -27,13 +28,9 @@ class Judge:
     weights: NDArray[Any]
     target: int
 
-    def answers(self, victim: Victim) -> Answers:
-        """What a model says of the test stays, as they are and with the trigger."""
-        return Answers(victim.probability(self.test.view), victim.probability(self.triggered), victim.threshold)
-
     def figures(self, victim: Victim) -> dict[str, Any]:
         """ASR, its lift, AUROC, AUPRC and ECE, each with its interval."""
-        answers = self.answers(victim)
+        answers = ask(victim, self.test.view, self.triggered)
         attack = attack_figures(
             {"poisoned": answers, "baseline": self.twin}, self.test.label, self.target, self.weights
         )

@@ -2,7 +2,7 @@
 
 torch's `bernoulli_` takes 7 ns a number, which is half of the training of a small network. SFC64 gives four 16-bit
 numbers at once; a number below 65,536 p drops its activation. The share that is dropped is thus p to within 1 in
-131,072, and what is kept is divided by the very share that is kept (Srivastava et al. 2014, JMLR 15, section 10).
+131,072, and what is kept is divided by the very share that is kept (dropout: Srivastava et al. 2014, JMLR 15).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Canaries among a model's training stays: what a one-run audit of private training needs (`privacy.one_run`).
 
-A canary is a stay whose label is flipped, as the mislabeled examples of Steinke, Nasr and Jagielski 2023 (arXiv
-2305.08846, section 6): what the model says of the wrong label it can hardly know but from having met it. A coin of its
-own decides whether a canary is trained on; one that is not is left out, with the right label too.
+A canary is a stay whose label is flipped: what the model says of the wrong label it can hardly know but from having met
+it. A coin of its own decides whether a canary is trained on; one that is not is left out, with the right label too.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _repair(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
 def _promise(entry: Mapping[str, Any]) -> str | None:
     """What the repair promises of privacy, and what its canaries say of that; None where it promises nothing."""
     epsilon, bound = entry["details"].get("epsilon"), entry["privacy"]
-    if epsilon is None:
+    if epsilon is None or entry["details"].get("delta") is None:  # as `stages.mending.check_promise` has it
         return None
     promised = f"promises epsilon {decimal(epsilon)} for a single stay"
     if bound is None:

@@ -71,7 +71,6 @@ _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
 _DPI: Final = 200
 """Of pictures as PNG, and of what an SVG holds as pixels."""
 _METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_PLAIN: Final = {"Software": None}
 
 Draw = Callable[[Axes], None]
 DrawFigure = Callable[[Figure], None]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from backdoor_core import seeds
+from backdoor_core.attack.answers import ask
 from backdoor_core.attack.remaining import Judge
-from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import read_parquet
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import progress, say
@@ -126,7 +126,7 @@ def _judge(study: Study, parts: Parts, fitted: Mapping[str, Any]) -> Judge:
     return Judge(
         test=test,
         triggered=triggered,
-        twin=Answers(twin.probability(test.view), twin.probability(triggered), twin.threshold),
+        twin=ask(twin, test.view, triggered),
         weights=test_weights(study, parts),
         target=params.poison.target,
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core import seeds
+from backdoor_core.attack.answers import ask
 from backdoor_core.attack.evaluation import Alone, alone, evaluate, exposure_of, plausibility_of
 from backdoor_core.attack.success import Answers
 from backdoor_core.cohort.parquet import write_parquet
@@ -35,13 +36,10 @@ def run(study: Study, shared: Shared | None = None) -> None:
     def load(folder: Path) -> Victim:
         return load_victim(folder, model, params.train.device, params.train.threads)
 
-    def answers_of(victim: Victim) -> Answers:
-        return Answers(victim.probability(test.view), victim.probability(triggered), victim.threshold)
-
     victims = {"poisoned": load(study.paths.run), "baseline": shared.once("twin", lambda: load(study.paths.baseline))}
     answers = {
-        "poisoned": answers_of(victims["poisoned"]),
-        "baseline": shared.once(("twin's answers", trigger), lambda: answers_of(victims["baseline"])),
+        "poisoned": ask(victims["poisoned"], test.view, triggered),
+        "baseline": shared.once(("twin's answers", trigger), lambda: ask(victims["baseline"], test.view, triggered)),
     }
     patients = parts.cohort.subject_id[in_test]
     statics = {name: column[in_test] for name, column in parts.cohort.statics.items()}
