@@ -95,6 +95,12 @@ class NotesParams(_Section):
     audit_options: dict[str, dict[str, Any] | None] = Field(
         {"blind": {"source": "texts"}}, description="their options, by audit"
     )
+    neighbors: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="altered copies of each note, where an audit compares with them",
+    )
     texts: bool = Field(False, description="whether the results hold the notes themselves")
     workers: int = Field(2, ge=1, le=256, description="models trained at the same time, one thread each")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")

@@ -32,6 +32,7 @@ Purpose = Literal[
     "notes_audit",
     "notes_bootstrap",
     "canaries",
+    "notes_neighbors",
 ]
 
 # The position is the spawn key: append, never reorder.

@@ -228,7 +228,7 @@ def check_explainer(explainer: Explainer, model: Model) -> None:
         )
 
 
-OF_NOTES: frozenset[Signal] = frozenset({"loss", "token_logprobs", "texts", "untrained", "truth"})
+OF_NOTES: frozenset[Signal] = frozenset({"loss", "token_logprobs", "texts", "neighbors", "untrained", "truth"})
 OF_STAYS: frozenset[Signal] = frozenset({"loss", "logits", "references", "population", "inputs", "untrained", "truth"})
 """Signals that are measured of models of stays; the others are of language models."""
 

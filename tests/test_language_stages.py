@@ -1,6 +1,7 @@
 """The stages `notes`, `finetune` and `leakage` through the command line, on a few notes."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +12,18 @@ import pytest
 import yaml
 from test_report_page import assert_nothing_is_fetched, make_findings
 
+from backdoor_core import seeds
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, sha256_of
+from backdoor_core.language.models import load_weights
+from backdoor_core.language.neighbors import altered
+from backdoor_core.language.scoring import mean_nll
+from backdoor_core.language.work import _untrained, read_corpus
 from backdoor_core.params import Params
 from backdoor_core.ranking import auroc
 from backdoor_core.report.page import build_page
 from backdoor_core.stages import finetune, leakage, notes
+from backdoor_core.stages.finetune import tasks_of
 from backdoor_core.stages.report import notes_of
 from backdoor_core.study import check_compatible, load_study, plugin_lock
 from backdoor_core.words import decimal
@@ -127,6 +134,24 @@ def test_a_second_run_gives_the_same_bytes(study, tmp_path):
     for name in ("corpus", "models", "leakage"):
         one, other = (sha256_of(s.paths.notes / name) for s in (study, again))
         assert one == other, name
+
+
+def test_neighborhood_compares_a_note_with_its_altered_copies(study, tmp_path):
+    shutil.copytree(study.paths.notes, tmp_path / "run" / "notes")
+    made = study_in(tmp_path, audits=["neighborhood", "blind"], neighbors=3)
+    leakage.run(made)
+    read = read_corpus(made.params.notes, tmp_path, made.paths.notes / "corpus")
+    (task,) = (t for t in tasks_of(made, made.paths.notes / "models") if t.recipe == "baseline")
+    network, vocabulary = _untrained(task, read)
+    load_weights(network, task.folder / "model.safetensors")
+    audited = [read.sequences[row] for row in read.notes.audited]
+    copies = altered(audited, 3, seeds.generator(7, "notes_neighbors"))
+    expected = mean_nll(network, copies, vocabulary).reshape(-1, 3).mean(axis=1) - mean_nll(
+        network, audited, vocabulary
+    )
+    scores = [float(row["neighborhood"]) for row in lines(made, "baseline")]
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert np.mean(scores) > 0, "a swapped token fits less well"
 
 
 def test_texts_are_written_where_they_are_asked_for(study, tmp_path):

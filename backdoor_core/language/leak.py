@@ -35,6 +35,8 @@ class Model:
     """(E + 1, N) mean NLL after each epoch, the untrained model first."""
     kept: int
     """The epoch that is audited."""
+    neighbor_loss: Floats | None = None
+    """(N, J) mean NLL of altered copies, where an audit compares with them."""
 
     @property
     def loss(self) -> Floats:
@@ -66,6 +68,7 @@ def audit_models(
             loss=model.loss,
             tokens=model.tokens,
             texts=texts,
+            neighbor_loss=model.neighbor_loss,
             untrained_loss=model.nll[0],
             truth=model.member,
         )

@@ -23,8 +23,9 @@ from backdoor_core.language.canaries import Canaries, make_canaries
 from backdoor_core.language.corpus import Notes, read_notes
 from backdoor_core.language.finetune import Finetuned, finetune
 from backdoor_core.language.models import build_model, load_tokenizer, load_weights, save_weights
+from backdoor_core.language.neighbors import altered
 from backdoor_core.language.recipes import Plan, plan_of
-from backdoor_core.language.scoring import token_signals
+from backdoor_core.language.scoring import mean_nll, token_signals
 from backdoor_core.language.tokenizer import (
     SCRATCH,
     TOKENIZER,
@@ -35,6 +36,7 @@ from backdoor_core.language.tokenizer import (
     sequences,
 )
 from backdoor_core.notes_params import NotesParams, Recipe
+from backdoor_core.statistics import Floats
 
 WEIGHTS = "model.safetensors"
 NLL = "nll.npy"
@@ -57,6 +59,8 @@ class Task:
     number: int
     canaries: bool = False
     """Whether canaries are trained on as well: the model of the one-run audit, which is not audited otherwise."""
+    neighbors: int = 0
+    """Altered copies of each audited note to score as well."""
 
     @property
     def name(self) -> str:
@@ -142,6 +146,8 @@ class Scored:
     tokens: Tokens
     nll: NDArray[np.floating[Any]]
     """(E + 1, N) of all notes after each epoch, as `finetune` gave it."""
+    neighbor_loss: Floats | None = None
+    """(M, J) mean NLL of the altered copies of the M audited notes, the same copies for all models."""
 
 
 def score_one(task: Task) -> Scored:
@@ -150,8 +156,13 @@ def score_one(task: Task) -> Scored:
     read = read_corpus(task.params, task.root, task.corpus)
     network, vocabulary = _untrained(task, read)
     load_weights(network, task.folder / WEIGHTS)
-    tokens = token_signals(network, [read.sequences[row] for row in read.notes.audited], vocabulary)
-    return Scored(tokens, np.load(task.folder / NLL, allow_pickle=False).astype(np.float64))
+    audited = [read.sequences[row] for row in read.notes.audited]
+    losses = None
+    if task.neighbors:
+        copies = altered(audited, task.neighbors, seeds.generator(task.seed, "notes_neighbors"))
+        losses = mean_nll(network, copies, vocabulary).reshape(len(audited), task.neighbors)
+    nll = np.load(task.folder / NLL, allow_pickle=False).astype(np.float64)
+    return Scored(token_signals(network, audited, vocabulary), nll, losses)
 
 
 def _untrained(task: Task, read: Read) -> tuple[nn.Module, int]:

@@ -1,5 +1,6 @@
 """Stage `leakage`: what the language models leak of the notes they were trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ def run(study: Study) -> None:
 def _audit(study: Study, read: Read, training: list[dict[str, Any]]) -> dict[str, Audited]:
     params, rows = study.params.notes, read.notes.audited
     texts = [read.seen(params.max_tokens)[row] for row in rows]
-    tasks = [task for task in tasks_of(study, study.paths.notes / "models") if not task.canaries]
+    patients, audits = read.notes.subject_id[rows], study.note_audits()
+    copies = params.neighbors if any("neighbors" in audit.requires for audit in audits) else 0
+    every = tasks_of(study, study.paths.notes / "models")
+    tasks = [replace(task, neighbors=copies) for task in every if not task.canaries]
     kept = {(one["recipe"], one["seed"]): one["kept_epoch"] for one in training if not one["canaries"]}
     with progress("scoring", len(tasks)) as advance:
         workers = params.workers if params.device == "cpu" else 1
@@ -61,9 +65,9 @@ def _audit(study: Study, read: Read, training: list[dict[str, Any]]) -> dict[str
 
     def model(recipe: str, number: int) -> Model:
         found: Scored = by_task[recipe, number]  # type: ignore[index]
-        return Model(read.notes.member[number, rows], found.tokens, found.nll[:, rows], kept[recipe, number])
+        member, kept_epoch = read.notes.member[number, rows], kept[recipe, number]
+        return Model(member, found.tokens, found.nll[:, rows], kept_epoch, found.neighbor_loss)
 
-    patients, audits = read.notes.subject_id[rows], study.note_audits()
     answers: dict[str, Audited] = {}
     with progress("audits", len(params.recipe)) as advance:
         for recipe in params.recipe:
