@@ -93,13 +93,20 @@ class NotesParams(_Section):
         description="what tells members from others; blind and untrained are controls",
     )
     audit_options: dict[str, dict[str, Any] | None] = Field(
-        {"blind": {"source": "texts"}}, description="their options, by audit"
+        {"blind": {"source": "texts"}, "lira": {"statistic": "loss"}}, description="their options, by audit"
     )
     neighbors: int = Field(
         10,
         ge=1,
         le=1000,
         description="altered copies of each note, where an audit compares with them",
+    )
+    references: int = Field(
+        4,
+        ge=2,
+        le=1024,
+        multiple_of=2,
+        description="models a recipe on random halves of the notes, where an audit compares with them",
     )
     texts: bool = Field(False, description="whether the results hold the notes themselves")
     workers: int = Field(2, ge=1, le=256, description="models trained at the same time, one thread each")

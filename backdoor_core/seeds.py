@@ -33,6 +33,7 @@ Purpose = Literal[
     "notes_bootstrap",
     "canaries",
     "notes_neighbors",
+    "notes_references",
 ]
 
 # The position is the spawn key: append, never reorder.

@@ -228,7 +228,9 @@ def check_explainer(explainer: Explainer, model: Model) -> None:
         )
 
 
-OF_NOTES: frozenset[Signal] = frozenset({"loss", "token_logprobs", "texts", "neighbors", "untrained", "truth"})
+OF_NOTES: frozenset[Signal] = frozenset(
+    {"loss", "references", "population", "token_logprobs", "texts", "neighbors", "untrained", "truth"}
+)
 OF_STAYS: frozenset[Signal] = frozenset({"loss", "logits", "references", "population", "inputs", "untrained", "truth"})
 """Signals that are measured of models of stays; the others are of language models."""
 
@@ -240,7 +242,7 @@ def check_audit(audit: Audit, model: Model, params: Params) -> None:
             f"params.yaml: audit {audit.name} needs {', '.join(lacking)}, which models of stays do not have; leave it "
             "out of audits, or choose another source in its options"
         )
-    if audit.requires & {"references", "population"} and not params.audit.references:
+    if _wants_references(audit) and not params.audit.references:
         raise BackdoorError(
             f"params.yaml: audit {audit.name} needs reference models; set audit.references to an even number, such as 4"
         )
@@ -252,8 +254,16 @@ def check_audit(audit: Audit, model: Model, params: Params) -> None:
 
 def references_needed(study: Study) -> int:
     """How many reference models the chosen audits want."""
-    wanted = any(audit.requires & {"references", "population"} for audit in study.audits())
-    return study.params.audit.references if wanted else 0
+    return study.params.audit.references if any(map(_wants_references, study.audits())) else 0
+
+
+def note_references_needed(study: Study) -> int:
+    """How many reference language models the chosen audits want of every recipe."""
+    return study.params.notes.references if any(map(_wants_references, study.note_audits())) else 0
+
+
+def _wants_references(audit: Audit) -> bool:
+    return bool(audit.requires & {"references", "population"})
 
 
 def check_note_audit(audit: Audit) -> None:
@@ -303,6 +313,7 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "audits": {name: entry("audit", name) for name in sorted(study.params.audits)},
         "notes": {
             "corpus": {**entry("corpus", study.params.notes.corpus), "inputs": _named(study.corpus().inputs())},
+            "references": note_references_needed(study),
             "audits": {audit.name: locked("audit", audit) for audit in study.note_audits()},
         },
     }

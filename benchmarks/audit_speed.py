@@ -17,7 +17,7 @@ from backdoor_audits.rmia import share_exceeded
 from backdoor_core.contracts import Context
 from backdoor_core.learning.many import Job, fit_many
 from backdoor_core.params import TrainParams
-from backdoor_core.privacy.references import membership_matrix
+from backdoor_core.privacy.halves import membership_matrix
 from backdoor_core.statistics import Floats
 from backdoor_models.mlp import MLP, MLPOptions
 

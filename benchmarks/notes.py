@@ -2,6 +2,7 @@
 
     python benchmarks/notes.py --corpora simple mtsamples --data /path/to/mtsamples [--write docs/results.md]
     python benchmarks/notes.py --recipes baseline dp [--write docs/results.md]
+    python benchmarks/notes.py --audits loss_threshold reference lira rmia blind [--write docs/results.md]
     python benchmarks/notes.py --corpora mtsamples --data /path/to/mtsamples --splits 24
 
 Params are those of params.yaml but for the corpus and the recipes. A corpus whose results are in --work is not trained
@@ -30,13 +31,15 @@ from backdoor_core.language.results import report_text
 from backdoor_core.ranking import auroc
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STAGES = (("plugins", "--lock"), ("notes",), ("finetune",), ("leakage",))
+STAGES = (("plugins", "--lock"), ("notes",), ("finetune",), ("note_references",), ("leakage",))
 NOT_SHOWN = ("# ", "![")
 
 
-def study(folder: Path, corpus: str, data: Path | None, recipes: Sequence[str]) -> None:
+def study(folder: Path, corpus: str, data: Path | None, recipes: Sequence[str], audits: Sequence[str]) -> None:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["notes"] |= {"corpus": "simple", "recipe": list(recipes)}
+    if audits:
+        params["notes"]["audits"] = list(audits)
     if corpus == "mtsamples":
         if data is None:
             sys.exit("--corpora mtsamples needs --data, the folder of mtsamples.csv.gz")
@@ -82,15 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--corpora", nargs="+", choices=["simple", "mtsamples"], default=["simple"])
     parser.add_argument("--recipes", nargs="+", default=["baseline", "regularized"])
+    parser.add_argument("--audits", nargs="+", default=[], help="in place of those of params.yaml")
     parser.add_argument("--data", type=Path, help="folder of mtsamples.csv.gz")
     parser.add_argument("--work", type=Path, default=Path("run/benchmark-notes"))
     parser.add_argument("--splits", type=int, default=0, help="other random splits for the blind control")
     parser.add_argument("--write", type=Path, help="file whose sections are replaced")
     given = parser.parse_args(arguments)
     for corpus in given.corpora:
-        folder = given.work / "-".join([corpus, *given.recipes])
+        folder = given.work / "-".join([corpus, *given.recipes, *given.audits])
         if not (folder / "run" / "notes" / "leakage" / "comparison.json").is_file():
-            study(folder, corpus, given.data, given.recipes)
+            study(folder, corpus, given.data, given.recipes, given.audits)
         text = section(folder)
         print(text)
         if given.splits:

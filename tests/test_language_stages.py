@@ -15,20 +15,23 @@ from test_report_page import assert_nothing_is_fetched, make_findings
 from backdoor_core import seeds
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, sha256_of
-from backdoor_core.language.models import load_weights
+from backdoor_core.language.corpus import read_notes
+from backdoor_core.language.finetune import finetune as train_on
+from backdoor_core.language.models import build_model, load_weights
 from backdoor_core.language.neighbors import altered
+from backdoor_core.language.recipes import plan_of
 from backdoor_core.language.scoring import mean_nll
 from backdoor_core.language.work import _untrained, read_corpus
 from backdoor_core.params import Params
 from backdoor_core.ranking import auroc
 from backdoor_core.report.page import build_page
-from backdoor_core.stages import finetune, leakage, notes
+from backdoor_core.stages import finetune, leakage, note_references, notes
 from backdoor_core.stages.finetune import tasks_of
 from backdoor_core.stages.report import notes_of
 from backdoor_core.study import check_compatible, load_study, plugin_lock
 from backdoor_core.words import decimal
 
-STAGES = ("notes", "finetune", "leakage")
+STAGES = ("notes", "finetune", "note_references", "leakage")
 PARAMS = {
     "seed": 7,
     "cohort": "synthetic",
@@ -129,9 +132,9 @@ def test_the_report_names_every_recipe_audit_and_verdict(study):
 
 def test_a_second_run_gives_the_same_bytes(study, tmp_path):
     again = study_in(tmp_path, workers=2)
-    for stage in (notes, finetune, leakage):
+    for stage in (notes, finetune, note_references, leakage):
         stage.run(again)
-    for name in ("corpus", "models", "leakage"):
+    for name in ("corpus", "models", "references", "leakage"):
         one, other = (sha256_of(s.paths.notes / name) for s in (study, again))
         assert one == other, name
 
@@ -152,6 +155,74 @@ def test_neighborhood_compares_a_note_with_its_altered_copies(study, tmp_path):
     scores = [float(row["neighborhood"]) for row in lines(made, "baseline")]
     assert scores == pytest.approx(expected, abs=1e-5)
     assert np.mean(scores) > 0, "a swapped token fits less well"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A model that learned its members by heart, and four references."""
+    audits = ["reference", "lira", "rmia", "loss_threshold", "blind"]
+    folder = tmp_path_factory.mktemp("references")
+    made = study_in(folder, recipe=["baseline"], audits=audits, references=4, epochs=12, workers=2)
+    for stage in (notes, finetune, note_references, leakage):
+        stage.run(made)
+    return made
+
+
+def test_references_are_models_of_the_recipe_on_halves_by_patient_of_the_audited_notes(compared):
+    corpus, folder = compared.paths.notes / "corpus", compared.paths.notes / "references"
+    read = read_corpus(compared.params.notes, compared.paths.root, corpus)
+    member, loss = np.load(folder / "member.npy"), np.load(folder / "baseline.npy")
+    assert (member[::2] ^ member[1::2]).sum(axis=1).tolist() == [len(read.notes.audited)] * 2
+    assert not (member & (read.notes.stopping | read.notes.tokenizer)).any()
+    for one, other in zip(member[::2], member[1::2], strict=True):
+        assert not set(read.notes.subject_id[one]) & set(read.notes.subject_id[other])
+    network = build_model(compared.params.notes, compared.paths.root, 320, seeds.integer(7, "notes_references", 2, 0))
+    plan = plan_of("baseline", compared.params.notes, int(member[1].sum()))
+    seed = seeds.integer(7, "notes_references", 2, 1)
+    again = train_on(network, read.sequences, 320, member[1], read.notes.stopping, plan, seed)
+    # This process may have more threads, which sum in another order.
+    assert again.nll[-1] == pytest.approx(loss[1], abs=1e-4)
+
+
+def test_audits_of_notes_compare_with_the_references(compared):
+    folder = compared.paths.notes / "references"
+    notes_read = read_notes(compared.paths.notes / "corpus")
+    rows, outside = notes_read.audited, notes_read.stopping
+    member, loss = np.load(folder / "member.npy"), np.load(folder / "baseline.npy").astype(float)
+    target = np.load(compared.paths.notes / "models" / "baseline" / "seed_0" / "nll.npy")[-1].astype(float)
+    found = {name: [float(row[name]) for row in lines(compared, "baseline")] for name in ("reference", "lira", "rmia")}
+    inside = member[:, rows]
+    others = np.where(inside, 0, loss[:, rows]).sum(axis=0) / 2
+    assert found["reference"] == pytest.approx(others - target[rows], abs=1e-5)
+    # Each as its paper says, record by record, from p = exp(-mean NLL).
+    phi, reference_phi = (-np.log(np.expm1(values)) for values in (target[rows], loss[:, rows]))
+    sides = [np.array([reference_phi[side[:, i], i] for i in range(len(rows))]) for side in (inside, ~inside)]
+    # One variance a side: squares about each record's mean of two, a degree of freedom a record.
+    spread = [np.sqrt(((side - side.mean(axis=1, keepdims=True)) ** 2).sum() / len(rows)) for side in sides]
+    logs = [-np.log(s) - ((phi - side.mean(axis=1)) / s) ** 2 / 2 for s, side in zip(spread, sides, strict=True)]
+    assert found["lira"] == pytest.approx(logs[0] - logs[1], abs=1e-3)
+    p, p_outside = np.exp(-target), np.exp(-loss)
+    among = np.array([(p_outside[side, row].mean()) for side, row in zip(inside.T, rows, strict=True)])
+    without = np.array([(p_outside[~side, row].mean()) for side, row in zip(inside.T, rows, strict=True)])
+    ratio = p[rows] / ((among + without) / 2)
+    ratio_outside = p[outside] / ((1.3 * p_outside[:, outside].mean(axis=0) + 0.7) / 2)
+    share = (ratio[:, None] >= 2 * ratio_outside).sum(axis=1)
+    assert found["rmia"] == pytest.approx((share + ratio / (1 + ratio)) / (outside.sum() + 1), abs=1e-5)
+    truth = np.array([row["member"] == "1" for row in lines(compared, "baseline")])
+    plain = auroc(-target[rows], truth)
+    assert all(auroc(np.array(found[name]), truth) > plain + 0.05 for name in ("reference", "rmia"))
+
+
+def test_what_was_compared_with_is_told(compared, study):
+    leak = compared.paths.notes / "leakage"
+    assert "with 4 reference models a recipe" in (leak / "REPORT.md").read_text()
+    assert "baseline reference on half 4: " in (leak / "experiment.log").read_text()
+    assert len(read_json(leak / "metadata.json")["references"]) == 4
+    page = build_page(replace(make_findings(), notes=notes_of(compared)))
+    assert "with 4 reference models a recipe" in page
+    assert "reference models a recipe" not in build_page(replace(make_findings(), notes=notes_of(study)))
+    assert plugin_lock(study)["notes"]["references"] == 0, "no chosen audit compares"
+    assert len(np.load(study.paths.notes / "references" / "member.npy")) == 0
 
 
 def test_texts_are_written_where_they_are_asked_for(study, tmp_path):
@@ -197,7 +268,8 @@ def test_the_page_has_a_section_of_what_was_found(study):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"audits": ["rmia"]}, "notes.audits: rmia needs population, references, which is not measured"),
+        ({"audits": ["lira"], "audit_options": {}}, "notes.audits: lira needs logits, which is not measured"),
+        ({"references": 3}, "params.yaml: notes.references"),
         ({"audits": ["blind"], "audit_options": {}}, "notes.audits: blind needs inputs"),
         ({"corpus": "simpel"}, "asks for corpus 'simpel', which no installed plugin provides; did you mean"),
         ({"recipe": "bassline"}, "params.yaml: notes.recipe"),

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-NOTES = ["notes", "finetune", "leakage"]
+NOTES = ["notes", "finetune", "note_references", "leakage"]
 STAGES = [
     "plugins",
     "convert",
@@ -225,10 +225,11 @@ def test_a_changed_key_reruns_no_stage_before_its_own(key, first):
 @pytest.mark.parametrize(
     ("key", "stages"),
     [
-        ("lock.notes.corpus", {"notes", "finetune", "leakage"}),
-        ("notes.members", {"notes", "finetune", "leakage"}),
-        ("notes.recipe", {"finetune", "leakage"}),
+        ("lock.notes.corpus", set(NOTES)),
+        ("notes.members", set(NOTES)),
+        ("notes.recipe", {"finetune", "note_references", "leakage"}),
         ("lock.notes.audits", {"leakage"}),
+        ("lock.notes.references", {"note_references", "leakage"}),
         ("notes.workers", set()),
         ("corpora.simple.records", set()),
     ],

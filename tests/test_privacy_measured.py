@@ -9,6 +9,7 @@ from backdoor_core import seeds
 from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import Audit
 from backdoor_core.learning.victim import TorchVictim, Victim
+from backdoor_core.privacy.halves import membership_matrix
 from backdoor_core.privacy.measured import (
     Audited,
     ReferenceAnswers,
@@ -20,7 +21,7 @@ from backdoor_core.privacy.measured import (
     utility,
 )
 from backdoor_core.privacy.poisoned import poisoned_stays
-from backdoor_core.privacy.references import membership_matrix, reference_tasks
+from backdoor_core.privacy.references import reference_tasks
 from backdoor_core.ranking import auroc
 from backdoor_core.testing.views import table_view
 

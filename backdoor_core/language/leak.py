@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core import seeds
+from backdoor_core.auditing import Population, References
 from backdoor_core.contracts import Audit, AuditCase, Booleans, Integers, Signals, Tokens
 from backdoor_core.privacy.case import run_audit
 from backdoor_core.privacy.judge import Run, judge, mean_auc, pooled_scores
@@ -37,6 +38,9 @@ class Model:
     """The epoch that is audited."""
     neighbor_loss: Floats | None = None
     """(N, J) mean NLL of altered copies, where an audit compares with them."""
+    references: References | None = None
+    population: Population | None = None
+    """Likewise: models of the same recipe, and notes that neither they nor this one were trained on."""
 
     @property
     def loss(self) -> Floats:
@@ -69,6 +73,8 @@ def audit_models(
             tokens=model.tokens,
             texts=texts,
             neighbor_loss=model.neighbor_loss,
+            references=model.references,
+            population=model.population,
             untrained_loss=model.nll[0],
             truth=model.member,
         )

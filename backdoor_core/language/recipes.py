@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backdoor_core.language.private import Privacy, plan_privacy
@@ -21,6 +22,11 @@ class Plan:
     gap: float | None = None
     """By what share of it the stopping part's NLL may exceed that of the members; None does not stop."""
     privacy: Privacy | None = None
+
+
+def slowest_first(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """The recipes in the order in which workers are to take them."""
+    return sorted(recipes, key=("dp", "regularized", "baseline").index)
 
 
 def plan_of(recipe: Recipe, params: NotesParams, members: int) -> Plan:

@@ -35,7 +35,7 @@ def write_scores(
                 writer.writerow([number, names[row], int(model.member[place]), *cells, *shown])
 
 
-def metadata(study: Study, card: Json, training: Sequence[Json]) -> dict[str, Any]:
+def metadata(study: Study, card: Json, training: Sequence[Json], references: Sequence[Json]) -> dict[str, Any]:
     """What was run, on what and with which versions; no clock, no path. JSON-able."""
     catalog = study.catalog
     return {
@@ -46,6 +46,7 @@ def metadata(study: Study, card: Json, training: Sequence[Json]) -> dict[str, An
             "audits": {a.name: lock_entry(catalog.get("audit", a.name), a.options) for a in study.note_audits()},
         },
         "models": list(training),
+        "references": list(references),
         "versions": {name: found for name in _LIBRARIES if (found := _version(name))},
     }
 
@@ -57,7 +58,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def experiment_log(results: Json, training: Sequence[Json]) -> str:
+def experiment_log(results: Json, training: Sequence[Json], references: Sequence[Json]) -> str:
     """The course of the experiment line by line, without times: equal experiments have equal logs."""
     corpus, lines = results["corpus"], []
     lines.append(f"corpus {corpus['corpus']}: {corpus['notes']} notes of {corpus['patients']} patients")
@@ -65,6 +66,11 @@ def experiment_log(results: Json, training: Sequence[Json]) -> str:
         what = "with canaries" if one["canaries"] else f"seed {one['seed'] + 1}"
         lines.append(
             f"{one['recipe']} {what}: {one['members']} members, {one['epochs']} epochs, epoch {one['kept_epoch']} kept"
+        )
+    for one in references:
+        lines.append(
+            f"{one['recipe']} reference on half {one['half'] + 1}: {one['members']} notes, {one['epochs']} epochs, "
+            f"epoch {one['kept_epoch']} kept"
         )
     for recipe, found in results["recipes"].items():
         for epoch in found["curve"]:
@@ -89,6 +95,7 @@ def report_text(results: Json) -> str:
         f"Model `{notes['model']}`, {notes['seeds']} seeds, each with its own members, drawn by patient: "
         f"{corpus['members'][0]:,} members, {corpus['nonmembers'][0]:,} non-members; {corpus['stopping']:,} notes "
         f"for early stopping and {corpus['tokenizer']:,} for the tokenizer are neither.",
+        *_references(results),
         "",
         *_utility(results),
         *_verdicts(results),
@@ -103,6 +110,16 @@ def report_text(results: Json) -> str:
         "widened for its cross-validation, does not cover it, no verdict is given.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _references(results: Json) -> list[str]:
+    if not (count := results["references"]):
+        return []
+    return [
+        "",
+        f"Audits that compare do so with {count} reference models a recipe, trained as it says on random halves of the "
+        "members and non-members; the notes for early stopping are their population.",
+    ]
 
 
 def _utility(results: Json) -> list[str]:

@@ -18,6 +18,7 @@ def of_notes(results: Mapping[str, Any] | None, pictures: Mapping[str, str]) -> 
     recipes = results["recipes"]
     return {
         "corpus": results["corpus"],
+        "references": results["references"],
         "chosen": results["study"]["notes"],
         "picture": Markup(pictures[PICTURE]) if PICTURE in pictures else None,
         "recipes": [(name, found["utility"], found["kept_epochs"]) for name, found in recipes.items()],

@@ -47,7 +47,7 @@ LEFT_OUT: Final = (
     (r"poison\.parquet|trigger_mask\.npy", "records of single stays"),
     (r"explain/.*\.npy|explain/(explanations|attn)\.json", "attributions of single stays, and their ids"),
     (r"explain/figures/.+", "shows single stays, or codes that may be of a few"),
-    (r"references/.+", "reference models' answers and members, by stay"),
+    (r"(notes/)?references/.+", "reference models' answers and members, by record"),
     (r"report\.html", "shows stays as examples"),
     (
         r"notes/(corpus/.+|leakage/(metadata\.json|experiment\.log))",

@@ -17,6 +17,7 @@ STAGES = (
     "audit",
     "notes",
     "finetune",
+    "note_references",
     "leakage",
     "report",
 )

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from backdoor_core.console import progress
 from backdoor_core.files import replacing_directory, write_json
-from backdoor_core.language.recipes import plan_of
+from backdoor_core.language.recipes import plan_of, slowest_first
 from backdoor_core.language.work import Task, read_corpus, run_all, train_one
+from backdoor_core.notes_params import Recipe
 from backdoor_core.study import Study
 
 
@@ -28,19 +29,19 @@ def tasks_of(study: Study, models: Path) -> list[Task]:
     """A task for every recipe and seed, the slowest recipe first, and with `dp` the run with canaries."""
     params = study.params.notes
 
-    def task(recipe: str, number: int, canaries: bool = False) -> Task:
+    def task(recipe: Recipe, number: int, canaries: bool = False) -> Task:
         return Task(
             params=params,
             seed=study.params.seed,
             root=study.paths.root,
             corpus=study.paths.notes / "corpus",
             models=models,
-            recipe=recipe,  # type: ignore[arg-type]
+            recipe=recipe,
             number=number,
             canaries=canaries,
         )
 
-    slow = sorted(params.recipe, key=("dp", "regularized", "baseline").index)
+    slow = slowest_first(params.recipe)
     found = [task(recipe, number) for recipe in slow for number in range(params.seeds)]
     with_canaries = [task("dp", 0, True)] if "dp" in slow and params.dp.canaries else []
     return with_canaries + found

@@ -10,13 +10,15 @@ from backdoor_core import seeds
 from backdoor_core.console import progress, say
 from backdoor_core.files import read_json, replacing_directory, write_json
 from backdoor_core.language.leak import Audited, Model, audit_models, compare
+from backdoor_core.language.references import ReferenceLosses
 from backdoor_core.language.results import experiment_log, metadata, report_text, write_scores
 from backdoor_core.language.work import CANARIES, Read, Scored, read_corpus, run_all, score_one
+from backdoor_core.notes_params import Recipe
 from backdoor_core.privacy.judge import resamples
 from backdoor_core.privacy.one_run import judge_canaries
 from backdoor_core.report.notes_charts import comparison_plots
 from backdoor_core.stages.finetune import tasks_of
-from backdoor_core.study import Study
+from backdoor_core.study import Study, note_references_needed
 
 
 def run(study: Study) -> None:
@@ -33,15 +35,17 @@ def run(study: Study) -> None:
     compared = compare(recipes, controls, patients, resamples(runs, study.params.evaluate.replicates, rng))
     for recipe, found in compared["recipes"].items():
         found["privacy"] = _privacy(recipe, training, notes / "models")
-    about = metadata(study, read_json(notes / "corpus" / "card.json"), training)
-    results = {"study": about["study"], "corpus": about["corpus"], **compared}
+    references: list[dict[str, Any]] = read_json(notes / "references" / "references.json")["models"]
+    about = metadata(study, read_json(notes / "corpus" / "card.json"), training, references)
+    counted = {"references": note_references_needed(study)}
+    results = {"study": about["study"], "corpus": about["corpus"], **counted, **compared}
     with replacing_directory(notes / "leakage") as folder:
         for recipe, audited in recipes.items():
             texts = read.notes.texts if params.texts else None
             write_scores(folder / f"mia_{recipe}.csv", audited, read.notes.record_id, read.notes.audited, texts)
         write_json(folder / "comparison.json", results)
         write_json(folder / "metadata.json", about)
-        (folder / "experiment.log").write_text(experiment_log(results, training), encoding="utf-8")
+        (folder / "experiment.log").write_text(experiment_log(results, training, references), encoding="utf-8")
         (folder / "REPORT.md").write_text(report_text(results), encoding="utf-8")
         (folder / "plots").mkdir()
         drawn = comparison_plots(results, {name: _losses(audited) for name, audited in recipes.items()})
@@ -63,10 +67,12 @@ def _audit(study: Study, read: Read, training: list[dict[str, Any]]) -> dict[str
         scored = run_all(score_one, tasks, workers, lambda task, _: advance(task.name))
     by_task = {(task.recipe, task.number): found for task, found in zip(tasks, scored, strict=True)}
 
-    def model(recipe: str, number: int) -> Model:
-        found: Scored = by_task[recipe, number]  # type: ignore[index]
-        member, kept_epoch = read.notes.member[number, rows], kept[recipe, number]
-        return Model(member, found.tokens, found.nll[:, rows], kept_epoch, found.neighbor_loss)
+    def model(recipe: Recipe, number: int) -> Model:
+        found: Scored = by_task[recipe, number]
+        member, epoch = read.notes.member[number, rows], kept[recipe, number]
+        outside = ReferenceLosses.load(study.paths.notes / "references", recipe)
+        references, population = outside.signals(read.notes, found.nll[epoch])
+        return Model(member, found.tokens, found.nll[:, rows], epoch, found.neighbor_loss, references, population)
 
     answers: dict[str, Audited] = {}
     with progress("audits", len(params.recipe)) as advance:

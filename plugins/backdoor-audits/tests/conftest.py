@@ -7,7 +7,7 @@ import pytest
 
 from backdoor_core.contracts import AuditCase, Context, Population, References, Signals, Tokens
 from backdoor_core.privacy.case import run_audit
-from backdoor_core.privacy.references import membership_matrix
+from backdoor_core.privacy.halves import membership_matrix
 
 
 def _audit(audit, signals, *, seed=0, **options):

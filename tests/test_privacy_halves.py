@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from backdoor_core.errors import BackdoorError
-from backdoor_core.privacy.references import membership_matrix
+from backdoor_core.privacy.halves import membership_matrix
 
 
 @settings(deadline=None, max_examples=60)
