@@ -285,10 +285,20 @@ class Model(Component):
     capabilities: ClassVar[frozenset[Capability]]
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained where params.yaml leaves it to the model (`auto`)."""
+
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+
+
 class TorchModel(Model):
     """A model given as a torch module; the training loop is the bench's."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"embedding", "gradient"})
+    training: ClassVar[Training] = Training()
 
     @abstractmethod
     def build(self, spec: Any) -> nn.Module:

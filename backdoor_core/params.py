@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from backdoor_core.contracts import Inclusion, Kind
+from backdoor_core.contracts import Inclusion, Kind, Model, TorchModel, Training
 from backdoor_core.errors import BackdoorError
 from backdoor_core.notes_params import NotesParams as NotesParams
 from backdoor_core.sweep_params import SweepParams as SweepParams
@@ -98,12 +99,7 @@ class PreprocessParams(_Section):
         return "null" if value is None else value
 
 
-class TrainParams(_Section):
-    """The training loop."""
-
-    epochs: int = Field(20, ge=1, le=10_000, description="most passes over the training part")
-    batch_size: int = Field(256, ge=1, description="stays per step")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's step size")
+class _TrainingLoop(_Section):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay; 0 is plain Adam")
     monitor: Literal["loss", "auprc"] = Field(
         "loss", description="what of the validation part decides the best epoch: lowest loss, or highest AUPRC"
@@ -122,6 +118,34 @@ class TrainParams(_Section):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     threads: int = Field(1, ge=1, le=256, description="CPU threads; 1 is fastest for small models and safe under load")
+
+
+_Epochs = Annotated[int, Field(ge=1, le=10_000)]
+_BatchSize = Annotated[int, Field(ge=1)]
+_LearningRate = Annotated[float, Field(gt=0, le=1)]
+_Auto = Literal["auto"]
+
+
+class TrainParams(_TrainingLoop):
+    """The training loop of one model."""
+
+    epochs: _Epochs = Training.epochs
+    batch_size: _BatchSize = Training.batch_size
+    learning_rate: _LearningRate = Training.learning_rate
+
+
+class TrainSection(_TrainingLoop):
+    """The training loop, of which some is left to the model."""
+
+    epochs: _Epochs | _Auto = Field("auto", description="most passes over the training part; auto is the model's own")
+    batch_size: _BatchSize | _Auto = Field("auto", description="stays per step; auto is the model's own")
+    learning_rate: _LearningRate | _Auto = Field("auto", description="Adam's step size; auto is the model's own")
+
+    def of(self, model: Model) -> TrainParams:
+        """The section with the model's own numbers where it says `auto`."""
+        own = asdict(model.training) if isinstance(model, TorchModel) else {}
+        given = {key: value for key, value in self.model_dump().items() if value != "auto" or key == "device"}
+        return TrainParams(**{**own, **given})
 
 
 class EvaluateParams(_Section):
@@ -205,7 +229,7 @@ class Params(_Section):
     splits: SplitParams = SplitParams()
     poison: PoisonParams = PoisonParams()
     preprocess: PreprocessParams = PreprocessParams()
-    train: TrainParams = TrainParams()
+    train: TrainSection = TrainSection()
     evaluate: EvaluateParams = EvaluateParams()
     detection: DetectionParams = DetectionParams()
     explain: ExplainParams = ExplainParams()

@@ -119,7 +119,7 @@ def quality(seed: int) -> list[Result]:
         (trained,) = train_victims(model, [task], params)
         victim = trained.victim
         assert isinstance(victim, TorchVictim)
-        access = access_of(trained, params)
+        access = access_of(trained, model, params)
         ours = {
             kind: detect(component(catalog, "detector", *which), rows, access, truth, seed)
             for kind, which in OURS.items()

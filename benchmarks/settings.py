@@ -96,10 +96,11 @@ def component(catalog: Catalog, kind: str, name: str, options: dict[str, Any]) -
     return catalog.get(kind, name).component(resolved, Context(root=Path()))  # type: ignore[arg-type]
 
 
-def access_of(trained: Trained, params: Params) -> Access:
+def access_of(trained: Trained, model: TorchModel, params: Params) -> Access:
     victim = trained.victim
     assert isinstance(victim, TorchVictim)
-    states = [(e, learning_rate(params.train, e), victim.with_state(s)) for e, s in sorted(trained.states.items())]
+    training = params.train.of(model)
+    states = [(e, learning_rate(training, e), victim.with_state(s)) for e, s in sorted(trained.states.items())]
     return Access(victim, lambda: states)
 
 
@@ -117,7 +118,8 @@ def one_seed(seed: int, names: Sequence[str]) -> list[Result]:
     nobody = np.zeros(ROWS, dtype=np.bool_)
     null_scores = {
         d.name: [
-            Scored(detect(d, train, access_of(null, clean_params), nobody, seed).scores, train.label) for null in nulls
+            Scored(detect(d, train, access_of(null, model, clean_params), nobody, seed).scores, train.label)
+            for null in nulls
         ]
         for d in detectors
     }
@@ -140,7 +142,7 @@ def one_seed(seed: int, names: Sequence[str]) -> list[Result]:
                 for which, v in (("asr", trained.victim), ("twin", twin.victim))
             }
         about = {"setting": name, "seed": seed, **asr}
-        access = access_of(trained, params)
+        access = access_of(trained, model, params)
         for detector in detectors:
             started = time.process_time()
             found = detect(detector, rows, access, truth, seed)
@@ -244,11 +246,13 @@ def memory_of(names: Sequence[str]) -> dict[str, float]:
     train, validation = (make_rows(rng, rows, mixing, risk) for rows in (ROWS, 2000))
     params = params_of(SETTINGS["E"], 0)
     task = Task(train=train, validation=validation, fit_on=train.view, seed=0)
-    (trained,) = train_victims(component(catalog, "model", "mlp", {"hidden": (128, 64)}), [task], params)
+    model: TorchModel = component(catalog, "model", "mlp", {"hidden": (128, 64)})
+    (trained,) = train_victims(model, [task], params)
     found = {}
     for name in names:
         tracemalloc.start()
-        detect(component(catalog, "detector", name, {}), train, access_of(trained, params), np.zeros(ROWS, np.bool_), 0)
+        access = access_of(trained, model, params)
+        detect(component(catalog, "detector", name, {}), train, access, np.zeros(ROWS, np.bool_), 0)
         found[name] = tracemalloc.get_traced_memory()[1] / 2**20
         tracemalloc.stop()
     return found

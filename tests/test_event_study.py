@@ -23,7 +23,7 @@ CHANGES = {
     "audit": {"references": 2},
     "inclusion": {"views": ["events"]},
     "poison": {"rate": 0.08},
-    "train": {"epochs": 10, "learning_rate": 0.005, "batch_size": 64, "device": "cpu"},
+    "train": {"epochs": 16, "learning_rate": 0.005, "batch_size": 64, "device": "cpu"},
     "detection": {"nulls": 1},
     "explain": {"rows": 20, "steps": 8},
     "cohorts": {"synthetic": {"stays": 700}},

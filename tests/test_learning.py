@@ -17,13 +17,13 @@ from backdoor_core.learning.calibration import fit_temperature
 from backdoor_core.learning.loop import _clip, fit
 from backdoor_core.learning.training import train_victim
 from backdoor_core.learning.victim import load_victim, save_victim
-from backdoor_core.params import EvaluateParams, Params, TrainParams
+from backdoor_core.params import EvaluateParams, Params, TrainParams, TrainSection
 from backdoor_models.gbdt import GBDT
 from backdoor_models.mlp import MLP, MLPOptions
 
 
 def params(**train) -> Params:
-    return Params(cohort="x", trigger="none", model="mlp", train=TrainParams(**train))
+    return Params(cohort="x", trigger="none", model="mlp", train=TrainSection(**train))
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def train_victim(
         return _train_arrays(model, train, validation, fit_on, params, seed)
     preprocessor = fit_inputs(model, fit_on, params.preprocess)
     data = (tensors(preprocessor, train), tensors(preprocessor, validation))
-    found = fit(as_torch(model), preprocessor.spec, *data, params.train, seed, on_epoch, resume)
+    found = fit(as_torch(model), preprocessor.spec, *data, params.train.of(model), seed, on_epoch, resume)
     return _trained(preprocessor, found, validation, params)
 
 
@@ -101,7 +101,7 @@ def train_victims(
         def heard(numbers: Sequence[int], first: int = first) -> None:
             on_done([first + number for number in numbers])
 
-        fits = fit_many(as_torch(model), prepared[0].spec, jobs, params.train, workers=workers, on_done=heard)
+        fits = fit_many(as_torch(model), prepared[0].spec, jobs, params.train.of(model), workers=workers, on_done=heard)
         done += [
             _trained(preprocessor, found, task.validation, params)
             for preprocessor, found, task in zip(prepared, fits, part, strict=True)

@@ -51,7 +51,7 @@ def access_to(study: Study, parts: Parts, run: Run) -> Access:
         if not isinstance(victim, TorchVictim):
             return []
         return [
-            (epoch, learning_rate(params.train, epoch), victim.with_state(state))
+            (epoch, learning_rate(params.train.of(model), epoch), victim.with_state(state))
             for epoch, state in load_states(run.folder / "checkpoints.pt").items()
         ]
 

@@ -37,6 +37,7 @@ def repair_victim(
     """The mended victim, its temperature and threshold taken anew on the validation part, and the repair's facts."""
     params = study.params
     model, spec = as_torch(study.model()), victim.preprocessor.spec
+    training = params.train.of(model)
     trusted = trusted_stays(study, parts)
 
     def fresh(seed: int) -> nn.Module:
@@ -57,10 +58,10 @@ def repair_victim(
         network=copy.deepcopy(victim.network).eval(),
         fresh=fresh,
         retrain=retrain,
-        batch_size=params.train.batch_size,
-        learning_rate=params.train.learning_rate,
-        weight_decay=params.train.weight_decay,
-        epochs=params.train.epochs,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        epochs=training.epochs,
         rng=rng,
     )
     mended, details = repair.repair(case)

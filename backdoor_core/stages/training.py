@@ -22,15 +22,15 @@ def fit_and_save(study: Study, what: str, train: Rows, validation: Rows, fit_on:
 
     Both twins use the same seed: same initial weights, same order of stays.
     """
-    params = study.params
-    with progress(what, params.train.epochs) as advance:
+    params, model = study.params, study.model()
+    with progress(what, params.train.of(model).epochs) as advance:
 
         def on_epoch(epoch: Epoch) -> None:
             advance(f"loss {epoch.train_loss:.4f}, validation {epoch.validation_loss:.4f}")
 
         seed = seeds.integer(params.seed, "training")
         resume = study.paths.run / f".{out.name}.resume.pt"
-        done = train_victim(study.model(), train, validation, fit_on, params, seed, on_epoch, resume)
+        done = train_victim(model, train, validation, fit_on, params, seed, on_epoch, resume)
     save_trained(study, done, validation, out)
 
 

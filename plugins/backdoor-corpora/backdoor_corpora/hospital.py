@@ -9,9 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 
 @dataclass(frozen=True)
 class Admission:
@@ -59,6 +56,10 @@ Row = dict[str, Any]
 
 
 def _rows(path: Path, columns: Sequence[str], admissions: Sequence[int] | None = None) -> list[Row]:
+    # Here: whoever lists plugins imports this module, and pyarrow takes a quarter of a second.
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     among = None if admissions is None else pc.field("hadm_id").isin(admissions)
     rows: list[Row] = pq.read_table(path, columns=list(columns), filters=among).to_pylist()
     return rows

@@ -120,7 +120,7 @@ def test_the_projection_is_one_linear_map_of_type_text_and_numbers(network):
         position = network._position(batch.numbers[:, 2][place], real)
         assert torch.allclose(network.tokens(batch).values, network.project(inputs)[None] + position, atol=1e-5)
         parts = network.contributions(batch)
-        assert parts.shape == (1, 3, len(GROUPS), 32)
+        assert parts.shape == (1, 3, len(GROUPS), network.shape.width)
         without_bias = network.project(inputs) - network.project.bias
         assert torch.allclose(parts.sum(dim=2)[0], without_bias, atol=1e-5)
 
@@ -130,7 +130,7 @@ def test_positions_are_sines_and_cosines_of_the_rank_in_time():
     days = torch.tensor([[0.1, 0.1, 0.3, 0.4]])
     found = network._position(days, torch.ones(1, 4, dtype=torch.bool))[0]
     for place, rank in enumerate([0, 0, 1, 2]):
-        angles = [rank / 10_000 ** (k / 16) for k in range(16)]
+        angles = [rank / 10_000 ** (k / 8) for k in range(8)]
         assert found[place].tolist() == pytest.approx([*map(math.sin, angles), *map(math.cos, angles)], abs=1e-6)
 
 
@@ -209,7 +209,7 @@ def test_the_base_size_is_that_of_the_literature_and_numbers_replace_it():
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(ValidationError, match="heads should divide width, and 3 does not 32"):
+    with pytest.raises(ValidationError, match="heads should divide width, and 3 does not 16"):
         EventTransformerOptions(heads=3)
     with pytest.raises(ValidationError, match="pooling_heads should divide width, and 4 does not 6"):
         EventTransformerOptions(width=6, heads=2)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction import FeatureHasher
 
 _WIDTH = 768
 _WORD_ORDERS = (1, 2)
@@ -38,6 +37,9 @@ class HashingEncoder:
         """(M, 768) embeddings; each depends on its own text alone, to the bit."""
         if not len(texts):
             return np.zeros((0, _WIDTH), np.float32)
+        # Here: it takes a second to import, and the texts of a study are mostly known from the store.
+        from sklearn.feature_extraction import FeatureHasher
+
         hasher = FeatureHasher(_WIDTH, input_type="dict", alternate_sign=True)
         vectors = hasher.transform(_weights(text) for text in texts).toarray()
         length = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
