@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backdoor_core.contracts import Context, TorchModel, Training
 from backdoor_core.errors import BackdoorError
-from backdoor_core.params import Params, check_complete, load_params
+from backdoor_core.params import Params, TrainParams, TrainSection, check_complete, load_params
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -15,6 +16,37 @@ def load(tmp_path, text: str) -> Params:
 
 
 MINIMAL = "cohort: synthetic\ntrigger: none\nmodel: mlp\n"
+
+
+class Own(TorchModel):
+    name = "own"
+    modality = "table"
+    training = Training(epochs=3, batch_size=32, learning_rate=0.02)
+
+    def build(self, spec):
+        raise NotImplementedError
+
+
+class Usual(Own):
+    training = Training()
+
+
+def test_what_is_left_to_the_model_is_the_models_own():
+    model, usual = (kind(kind.Options(), Context(Path())) for kind in (Own, Usual))
+    left = TrainSection().of(model)
+    assert (left.epochs, left.batch_size, left.learning_rate) == (3, 32, 0.02)
+    assert left.device == "auto"
+    assert TrainSection().of(usual) == TrainParams()
+    given = TrainSection(epochs=7, learning_rate=0.5, patience=2, device="cpu").of(model)
+    assert (given.epochs, given.batch_size, given.learning_rate, given.patience) == (7, 32, 0.5, 2)
+    assert given.device == "cpu"
+
+
+@pytest.mark.parametrize("text", ["epochs: autos", "batch_size: 0", "learning_rate: 2"])
+def test_a_wrong_number_of_the_training_is_one_line(tmp_path, text):
+    with pytest.raises(BackdoorError, match=f"params.yaml: train.{text.partition(':')[0]}") as caught:
+        load(tmp_path, f"{MINIMAL}train: {{{text}}}\n")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_file_of_the_repository_states_the_defaults():

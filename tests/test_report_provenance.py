@@ -8,7 +8,7 @@ import pytest
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import write_json
 from backdoor_core.params import Params
-from backdoor_core.plugins import Catalog
+from backdoor_core.plugins import discover
 from backdoor_core.report.provenance import git_state, run_config, versions
 from backdoor_core.study import Paths, Study
 
@@ -35,12 +35,13 @@ def study(tmp_path):
     write_json(paths.cohort / "card.json", {"source": "synthetic"})
     (paths.cohort / "table.parquet").write_bytes(b"rows")
     write_json(paths.splits, {})
-    return Study(params, Catalog(()), paths)
+    return Study(params, discover(), paths)
 
 
 def test_config_holds_what_the_run_was_made_of(study):
     config = run_config(study)
     assert config["params"]["poison"]["rate"] == 0.02
+    assert config["params"]["train"]["epochs"] == 20, "auto is resolved"
     assert "models" not in config["params"]  # the resolved options stand in the plugins
     assert config["plugins"]["model"]["name"] == "mlp"
     assert config["data"]["data/cohort/table.parquet"] == hashlib.sha256(b"rows").hexdigest()

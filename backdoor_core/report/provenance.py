@@ -35,7 +35,7 @@ def run_config(study: Study) -> dict[str, Any]:
 
     plugins = read_json(study.paths.lock)
     return {
-        "params": study.params.model_dump(mode="json", exclude=set(OPTION_MAPS.values())),
+        "params": resolved_params(study, OPTION_MAPS.values()),
         "plugins": plugins,
         "git": git_state(study.paths.root),
         "code": {"backdoor_core": code_hash("backdoor_core")},
@@ -44,6 +44,13 @@ def run_config(study: Study) -> dict[str, Any]:
         "device": str(pick_device(study.params.train.device)),
         "threads": study.params.train.threads,
     }
+
+
+def resolved_params(study: Study, left_out: Iterable[str]) -> dict[str, Any]:
+    """params.yaml without some keys, JSON-able, with the model's own numbers where it says `auto`."""
+    params = study.params
+    found = params.model_dump(mode="json", exclude=set(left_out))
+    return {**found, "train": params.train.of(study.model()).model_dump(mode="json")}
 
 
 def data_hashes(study: Study) -> dict[str, str]:

@@ -26,6 +26,7 @@ from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.training import Task, Trained, train_victims
 from backdoor_core.learning.victim import load_victim
 from backdoor_core.plugins import Catalog, discover
+from backdoor_core.report.provenance import resolved_params
 from backdoor_core.stages import baseline, null_scores, nulls, splits
 from backdoor_core.stages.data import Shared, load_parts
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test, victims_rows
@@ -126,7 +127,7 @@ class _Run:
     def _config(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         params = self.study.params
         return {
-            "params": params.model_dump(mode="json", exclude=set(NOT_OF_CELLS)),
+            "params": resolved_params(self.study, NOT_OF_CELLS),
             "plugins": self.planned.lock,
             **provenance,
             "device": str(pick_device(params.train.device)),
