@@ -44,11 +44,11 @@ def planted(stays=160, seed=0, most=13):
 
 
 @cache
-def trained(folder):
+def trained(folder, **options):
     """A model that has learned the planted event; `folder` keeps its embeddings of texts."""
     rows, held_out = planted(), planted(80, seed=1)
     train = {"epochs": 30, "batch_size": 32, "learning_rate": 0.003, "patience": 30, "device": "cpu"}
     base = {"cohort": "synthetic", "trigger": "none", "model": "event_transformer"}
     params = Params.model_validate({**base, "train": train})
-    model = EventTransformer(EventTransformerOptions(), Context(root=folder))
+    model = EventTransformer(EventTransformerOptions(**options), Context(root=folder))
     return train_victim(model, rows, held_out, rows.view, params, seed=0).victim

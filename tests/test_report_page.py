@@ -15,7 +15,7 @@ from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.params import Params
-from backdoor_core.plugins import Catalog
+from backdoor_core.plugins import discover
 from backdoor_core.report import attack_charts, charts, cleansing_charts, detector_charts, plausibility_charts
 from backdoor_core.report.attack_section import VERDICTS, group_name
 from backdoor_core.report.detector_section import detector_entry
@@ -671,7 +671,7 @@ def study(tmp_path):
     write_parquet(paths.run / "predictions.parquet", findings.predictions)
     write_parquet(paths.run / "detect" / "scores.parquet", findings.scores)
     params = Params(cohort="synthetic", trigger="rare_value", model="mlp", detectors=("one", "two"))
-    return Study(params, Catalog(()), paths)
+    return Study(params, discover(), paths)
 
 
 def test_stage_writes_page_and_provenance(study, plain_charts):
