@@ -298,7 +298,11 @@ class TorchModel(Model):
     """A model given as a torch module; the training loop is the bench's."""
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"embedding", "gradient"})
-    training: ClassVar[Training] = Training()
+
+    @property
+    def training(self) -> Training:
+        """How it is trained where params.yaml says `auto`; may depend on its options."""
+        return Training()
 
     @abstractmethod
     def build(self, spec: Any) -> nn.Module:

@@ -143,9 +143,9 @@ class TrainSection(_TrainingLoop):
 
     def of(self, model: Model) -> TrainParams:
         """The section with the model's own numbers where it says `auto`."""
-        own = asdict(model.training) if isinstance(model, TorchModel) else {}
-        given = {key: value for key, value in self.model_dump().items() if value != "auto" or key == "device"}
-        return TrainParams(**{**own, **given})
+        own = asdict(model.training if isinstance(model, TorchModel) else Training())
+        left = {key: value for key, value in own.items() if getattr(self, key) == "auto"}
+        return TrainParams(**{**self.model_dump(), **left})
 
 
 class EvaluateParams(_Section):

@@ -21,14 +21,17 @@ MINIMAL = "cohort: synthetic\ntrigger: none\nmodel: mlp\n"
 class Own(TorchModel):
     name = "own"
     modality = "table"
-    training = Training(epochs=3, batch_size=32, learning_rate=0.02)
+
+    @property
+    def training(self):
+        return Training(epochs=3, batch_size=32, learning_rate=0.02)
 
     def build(self, spec):
         raise NotImplementedError
 
 
 class Usual(Own):
-    training = Training()
+    training = TorchModel.training
 
 
 def test_what_is_left_to_the_model_is_the_models_own():

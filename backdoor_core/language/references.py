@@ -17,9 +17,8 @@ from backdoor_core.contracts import Booleans
 from backdoor_core.files import write_array, write_json
 from backdoor_core.language.corpus import Notes
 from backdoor_core.language.finetune import finetune
-from backdoor_core.language.models import build_model
 from backdoor_core.language.recipes import plan_of
-from backdoor_core.language.work import read_corpus
+from backdoor_core.language.work import read_corpus, untrained
 from backdoor_core.notes_params import NotesParams, Recipe
 from backdoor_core.privacy.halves import membership_matrix
 from backdoor_core.statistics import Floats
@@ -93,10 +92,9 @@ def train_reference(task: ReferenceTask) -> tuple[NDArray[np.float32], dict[str,
     torch.set_num_threads(1)
     read = read_corpus(task.params, task.root, task.corpus)
     start, course = (seeds.integer(task.seed, "notes_references", 1 + task.number, part) for part in (0, 1))
-    network = build_model(task.params, task.root, read.tokenizer.vocabulary, start).to(task.params.device)
+    network, vocabulary = untrained(task.params, task.root, read, start)
     member = halves(read.notes, task.count, task.seed)[task.number]
     plan = plan_of(task.recipe, task.params, int(member.sum()))
-    vocabulary = int(network.config.vocab_size)  # type: ignore[union-attr,arg-type]
     found = finetune(network, read.sequences, vocabulary, member, read.notes.stopping, plan, course)
     told = {
         "recipe": task.recipe,

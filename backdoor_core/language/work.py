@@ -166,10 +166,14 @@ def score_one(task: Task) -> Scored:
 
 
 def _untrained(task: Task, read: Read) -> tuple[nn.Module, int]:
-    """The model before training, the same for all recipes of a seed, and the width of its output."""
-    seed = seeds.integer(task.seed, "notes_training", task.number, 0)
-    network = build_model(task.params, task.root, read.tokenizer.vocabulary, seed)
-    return network.to(task.params.device), int(network.config.vocab_size)  # type: ignore[union-attr,arg-type]
+    """The same for all recipes of a seed."""
+    return untrained(task.params, task.root, read, seeds.integer(task.seed, "notes_training", task.number, 0))
+
+
+def untrained(params: NotesParams, root: Path, read: Read, seed: int) -> tuple[nn.Module, int]:
+    """The model before training, where it is to be trained, and the width of its output."""
+    network = build_model(params, root, read.tokenizer.vocabulary, seed)
+    return network.to(params.device), int(network.config.vocab_size)  # type: ignore[union-attr,arg-type]
 
 
 def _canaries(task: Task, read: Read, vocabulary: int) -> Canaries:

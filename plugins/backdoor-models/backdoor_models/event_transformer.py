@@ -76,8 +76,12 @@ class EventTransformer(EventModel):
     name = "event_transformer"
     Options = EventTransformerOptions
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"embedding", "gradient", "attention"})
-    # More and larger steps: an epoch takes seconds, and five of these reach what twenty of the usual ones do.
-    training: ClassVar[Training] = Training(epochs=5, batch_size=64, learning_rate=0.007)
+
+    @property
+    def training(self) -> Training:
+        """Of the small size more and larger steps: five such epochs reach what twenty of the usual ones do."""
+        options: EventTransformerOptions = self.options
+        return Training(epochs=5, batch_size=64, learning_rate=0.007) if options.size == "small" else Training()
 
     @property
     def max_events(self) -> int:

@@ -13,7 +13,7 @@ from backdoor_core.learning.checkpoint import load_state, save_state
 from backdoor_core.learning.event_batch import EventBatch
 from backdoor_core.learning.event_preprocess import fit_event_preprocessor
 from backdoor_core.learning.training import Task, train_victim, train_victims
-from backdoor_core.params import Params, PreprocessParams
+from backdoor_core.params import Params, PreprocessParams, TrainParams, TrainSection
 from backdoor_models.event_transformer import EventTransformer, EventTransformerOptions
 from backdoor_models.networks.attention import Attention
 from backdoor_models.networks.events import GROUPS, EventTransformerNetwork
@@ -206,6 +206,12 @@ def test_the_base_size_is_that_of_the_literature_and_numbers_replace_it():
     assert (base.shape.width, base.shape.layers, base.shape.heads, base.shape.feed_forward) == (256, 4, 8, 512)
     assert (base.shape.hidden, base.shape.pooling_heads) == ((256, 128), 4)
     assert make_network(size="base", layers=2).shape.layers == 2
+
+
+def test_only_the_small_size_is_trained_in_large_steps(tmp_path):
+    small, base = (TrainSection().of(make_model(tmp_path, size=size)) for size in ("small", "base"))
+    assert (small.epochs, small.batch_size, small.learning_rate) == (5, 64, 0.007)
+    assert base == TrainParams()
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
