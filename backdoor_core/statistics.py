@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 Weights = NDArray[Any]
@@ -27,6 +28,12 @@ Figure = Callable[[Weights | None], float | Floats]
 
 _CHUNK_BYTES = 64 * 2**20
 _COPIES = 8  # arrays of a chunk's size that the hungriest figure holds at once, counted as float64
+
+
+def t_quantile(degrees: int) -> float:
+    """97.5% quantile of Student's t: half of a 95% interval, in standard errors with that many degrees of freedom."""
+    # Of scipy.stats, whose import takes a second, the same number.
+    return float(stdtrit(degrees, 0.975))
 
 
 # ------------------------------------------------------------------------------------------ the weights' axis

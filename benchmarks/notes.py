@@ -3,11 +3,12 @@
     python benchmarks/notes.py --corpora simple mtsamples --data /path/to/mtsamples [--write docs/results.md]
     python benchmarks/notes.py --recipes baseline dp [--write docs/results.md]
     python benchmarks/notes.py --audits loss_threshold reference lira rmia blind [--write docs/results.md]
-    python benchmarks/notes.py --corpora mtsamples --data /path/to/mtsamples --splits 24
+    python benchmarks/notes.py --corpora mtsamples --data /path/to/mtsamples --seeds 5 --splits 24
 
-Params are those of params.yaml but for the corpus and the recipes. A corpus whose results are in --work is not trained
-again. On two CPUs `simple` takes four minutes, MTSamples half an hour. `--splits` asks what the blind control says of
-so many other random splits of the same notes: that a study's own is away from 0.5 may be its luck, or its fault.
+Params are those of params.yaml but for the corpus, the recipes and what is given. A corpus whose results are in --work
+is not trained again. On two CPUs `simple` takes four minutes, MTSamples half an hour. `--splits` asks what the blind
+control says of so many other random splits of the same notes: that a study's own is away from 0.5 may be its luck, or
+its fault.
 """
 
 from __future__ import annotations
@@ -35,16 +36,18 @@ STAGES = (("plugins", "--lock"), ("notes",), ("finetune",), ("note_references",)
 NOT_SHOWN = ("# ", "![")
 
 
-def study(folder: Path, corpus: str, data: Path | None, recipes: Sequence[str], audits: Sequence[str]) -> None:
+def study(folder: Path, corpus: str, given: argparse.Namespace) -> None:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    params["notes"] |= {"corpus": "simple", "recipe": list(recipes)}
-    if audits:
-        params["notes"]["audits"] = list(audits)
+    params["notes"] |= {"corpus": "simple", "recipe": list(given.recipes)}
+    if given.audits:
+        params["notes"]["audits"] = list(given.audits)
+    if given.seeds:
+        params["notes"]["seeds"] = given.seeds
     if corpus == "mtsamples":
-        if data is None:
+        if given.data is None:
             sys.exit("--corpora mtsamples needs --data, the folder of mtsamples.csv.gz")
         params["notes"]["corpus"] = "text"
-        params["corpora"]["text"] = {"path": str(data.resolve() / "mtsamples.csv.gz"), "text": "transcription"}
+        params["corpora"]["text"] = {"path": str(given.data.resolve() / "mtsamples.csv.gz"), "text": "transcription"}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     for stage in STAGES:
@@ -86,15 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--corpora", nargs="+", choices=["simple", "mtsamples"], default=["simple"])
     parser.add_argument("--recipes", nargs="+", default=["baseline", "regularized"])
     parser.add_argument("--audits", nargs="+", default=[], help="in place of those of params.yaml")
+    parser.add_argument("--seeds", type=int, help="in place of the number in params.yaml")
     parser.add_argument("--data", type=Path, help="folder of mtsamples.csv.gz")
     parser.add_argument("--work", type=Path, default=Path("run/benchmark-notes"))
     parser.add_argument("--splits", type=int, default=0, help="other random splits for the blind control")
     parser.add_argument("--write", type=Path, help="file whose sections are replaced")
     given = parser.parse_args(arguments)
     for corpus in given.corpora:
-        folder = given.work / "-".join([corpus, *given.recipes, *given.audits])
+        seeds = [f"{given.seeds}-seeds"] if given.seeds else []
+        folder = given.work / "-".join([corpus, *given.recipes, *given.audits, *seeds])
         if not (folder / "run" / "notes" / "leakage" / "comparison.json").is_file():
-            study(folder, corpus, given.data, given.recipes, given.audits)
+            study(folder, corpus, given)
         text = section(folder)
         print(text)
         if given.splits:

@@ -53,6 +53,10 @@ class Told(Victim):
     def parameters(self):
         return 0
 
+    @property
+    def device(self):
+        return "cpu"
+
 
 def loss_of(logits, label):
     p = 1 / (1 + np.exp(-logits))

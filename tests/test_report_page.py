@@ -133,7 +133,7 @@ def make_findings(detectors=("one", "two"), poisoned=9, hostile="age", source="s
         "explainers": {},
     }
     training = {"epochs": 3, "best_epoch": 2, "train_loss": 0.41, "validation_loss": 0.42, "threshold": 0.2513}
-    training |= {"threshold_rule": "prevalence", "parameters": 123456}
+    training |= {"threshold_rule": "prevalence", "parameters": 123456, "device": "cpu"}
     stay = {
         "label": {"before": 0, "after": 1},
         "touched": {hostile: {"before": 58.0, "after": None}},

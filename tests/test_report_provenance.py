@@ -19,9 +19,7 @@ def entry(name, distribution):
 
 @pytest.fixture
 def study(tmp_path):
-    params = Params(
-        cohort="synthetic", trigger="none", model="mlp", detectors=("d",), train={"device": "cpu"}, models={"mlp": {}}
-    )
+    params = Params(cohort="synthetic", trigger="none", model="mlp", detectors=("d",), models={"mlp": {}})
     lock = {
         "cohort": entry("synthetic", "pydantic"),
         "trigger": entry("none", "backdoor_core"),
@@ -35,6 +33,7 @@ def study(tmp_path):
     write_json(paths.cohort / "card.json", {"source": "synthetic"})
     (paths.cohort / "table.parquet").write_bytes(b"rows")
     write_json(paths.splits, {})
+    write_json(paths.run / "results.json", {"device": "mps"})
     return Study(params, discover(), paths)
 
 
@@ -46,7 +45,7 @@ def test_config_holds_what_the_run_was_made_of(study):
     assert config["plugins"]["model"]["name"] == "mlp"
     assert config["data"]["data/cohort/table.parquet"] == hashlib.sha256(b"rows").hexdigest()
     assert list(config["data"]) == ["data/cohort/card.json", "data/cohort/table.parquet", "data/splits.json"]
-    assert (config["device"], config["threads"]) == ("cpu", 1)
+    assert (config["device"], config["threads"]) == ("mps", 1), "where it was trained"
     assert len(config["code"]["backdoor_core"]) == 64
 
 

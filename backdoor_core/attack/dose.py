@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
 
-from backdoor_core.statistics import Estimate
+from backdoor_core.statistics import Estimate, t_quantile
 
 Point = tuple[int, int]
 """Number of a replicate, and how many stays are poisoned."""
@@ -86,5 +85,5 @@ def summary(counts: Sequence[float | None]) -> Estimate:
     center = float(logs.mean())
     if len(logs) < 2:
         return Estimate(math.exp(center), None, None)
-    half = float(stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    half = float(t_quantile(len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
     return Estimate(math.exp(center), math.exp(center - half), math.exp(center + half))

@@ -101,7 +101,8 @@ def misses(answer: Attribution, case: ExplainCase) -> tuple[Floats | None, Float
     """(N,) absolute delta of each row and the absolute change that is explained; None where no delta is promised."""
     if answer.delta is None:
         return None, None
-    change = np.abs(case.predict(case.inputs) - case.predict(case.baselines).mean())
+    explained = case.predict(np.concatenate([case.inputs, case.baselines]))
+    change = np.abs(explained[: len(case.inputs)] - explained[len(case.inputs) :].mean())
     return np.abs(np.asarray(answer.delta, dtype=np.float64)), change
 
 

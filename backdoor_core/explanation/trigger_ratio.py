@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.stats import t as student
 
 from backdoor_core.contracts import Booleans, Floats
 from backdoor_core.explanation.folding import by_feature
-from backdoor_core.statistics import Estimate, Weights, bootstrap_estimate, mean, ratio
+from backdoor_core.statistics import Estimate, Weights, bootstrap_estimate, mean, ratio, t_quantile
 
 NO_FIGURE: Final = Estimate(None, None, None)
 
@@ -137,7 +136,7 @@ def lift_over_seeds(share: Floats, clean: Sequence[Floats], weights: Weights) ->
     resampled = np.asarray(mean(difference, weights[:, known]))
     # A resample of which no row is known has no mean.
     spread = models.mean(axis=1).var(ddof=1) * (1 + 1 / len(models)) + np.nanvar(resampled)
-    half = float(student.ppf(0.975, len(models) - 1) * np.sqrt(spread))
+    half = float(t_quantile(len(models) - 1) * np.sqrt(spread))
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half))
 
 

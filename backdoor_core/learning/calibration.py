@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from backdoor_core.contracts import Floats
 
@@ -13,6 +12,9 @@ def fit_temperature(logits: Floats, truth: NDArray[np.int8]) -> float:
     One parameter, so that the order of stays and every decision stay as they were (Guo et al. 2017, arXiv
     1706.04599, section 4.2). Searched from 1/20 to 20.
     """
+    # Here, for its import takes long, and few studies scale a temperature.
+    from scipy.optimize import minimize_scalar
+
     sign = np.where(truth == 1, 1.0, -1.0)
 
     def loss(log_temperature: float) -> float:

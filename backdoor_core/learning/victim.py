@@ -70,6 +70,11 @@ class Victim(ABC):
     def parameters(self) -> int:
         """How many numbers were learned."""
 
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where it computes: cpu, cuda or mps."""
+
     def probability(self, view: View) -> NDArray[np.float64]:
         """(N,) probability of label 1."""
         return np.asarray(expit(self.logits(view) / self.temperature))
@@ -139,9 +144,18 @@ class TorchVictim(Victim):
         """How many numbers were learned."""
         return sum(p.numel() for p in self.network.parameters())
 
+    @property
+    def device(self) -> str:
+        """Where the weights are."""
+        return self._place.type
+
+    @property
+    def _place(self) -> torch.device:
+        return next(self.network.parameters()).device
+
     def _read(self, read: Callable[[Inputs], Tensor], view: View, empty: tuple[int, ...]) -> Tensor:
         """`read` of all rows, on the CPU; of no row a tensor of the shape `empty`."""
-        device = next(self.network.parameters()).device
+        device = self._place
         found = []
         with torch.no_grad():
             for start in range(0, len(view), _ROWS_AT_ONCE):
@@ -179,6 +193,11 @@ class ArrayVictim(Victim):
     def parameters(self) -> int:
         """How many numbers were learned."""
         return sum(array.size for array in self.fitted.values())
+
+    @property
+    def device(self) -> str:
+        """Always the CPU."""
+        return "cpu"
 
 
 def network_inputs(preprocessor: AnyPreprocessor, view: View) -> Inputs:

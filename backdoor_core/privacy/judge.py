@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, rankdata, t as student_t
+from scipy.special import betaincinv
+from scipy.stats import rankdata
 
 from backdoor_core.ranking import auroc, tpr_at_fpr
 from backdoor_core.statistics import (
@@ -19,6 +20,7 @@ from backdoor_core.statistics import (
     as_numbers,
     bootstrap_estimate,
     cluster_bootstrap_weights,
+    t_quantile,
 )
 
 LEVELS = (0.1, 0.01, 0.001)
@@ -133,7 +135,7 @@ def over_runs(values: Sequence[float]) -> Estimate:
     center = float(np.mean(values))
     if len(values) == 1:
         return Estimate(center, None, None)
-    reach = float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    reach = float(t_quantile(len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Estimate(center, center - reach, center + reach)
 
 
@@ -142,8 +144,8 @@ def clopper_pearson(found: int, of: int, level: float = 0.95) -> tuple[float, fl
     if not 0 <= found <= of or of < 1:
         raise ValueError(f"{found} of {of} is no proportion")
     tail = (1 - level) / 2
-    low = 0.0 if found == 0 else float(beta.ppf(tail, found, of - found + 1))
-    high = 1.0 if found == of else float(beta.ppf(1 - tail, found + 1, of - found))
+    low = 0.0 if found == 0 else float(betaincinv(found, of - found + 1, tail))
+    high = 1.0 if found == of else float(betaincinv(found + 1, of - found, 1 - tail))
     return low, high
 
 

@@ -30,9 +30,6 @@ def run_config(study: Study) -> dict[str, Any]:
     components that the study did not choose had no part in the run and are left out. Raises `BackdoorError`
     where an earlier stage has not been run.
     """
-    # Here, since a sweep, which needs the rest of this module, is not to wait for torch.
-    from backdoor_core.learning.loop import pick_device
-
     plugins = read_json(study.paths.lock)
     return {
         "params": resolved_params(study, OPTION_MAPS.values()),
@@ -41,7 +38,7 @@ def run_config(study: Study) -> dict[str, Any]:
         "code": {"backdoor_core": code_hash("backdoor_core")},
         "versions": versions_of(plugins),
         "data": data_hashes(study),
-        "device": str(pick_device(study.params.train.device)),
+        "device": read_json(study.paths.run / "results.json")["device"],
         "threads": study.params.train.threads,
     }
 

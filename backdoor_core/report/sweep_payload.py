@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
+
+from backdoor_core.statistics import t_quantile
 
 _GROUP_FIGURES: Final = (
     *("asr", "asr_baseline", "asr_lift", "auroc_change", "told_apart"),
@@ -52,7 +53,7 @@ def payload(
         "doses": [_dose_row(entry, sets) for entry in aggregated["doses"]],
         "times": _times(timings),
         # Student's t for intervals over 2, 3, ... seeds that the page makes itself.
-        "t": [_rounded(float(stats.t.ppf(0.975, df))) for df in range(1, len(axes["seeds"]))],
+        "t": [_rounded(t_quantile(df)) for df in range(1, len(axes["seeds"]))],
     }
     content["axes"]["parameters"] = [{"name": name, "values": sets.values[name]} for name in sets.names]
     content["sets"] = sets.rows

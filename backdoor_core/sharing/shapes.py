@@ -185,7 +185,7 @@ CLEANSING: Final = {
 }
 TRAINING: Final = {
     **_numbered("epochs best_epoch train_loss validation_loss threshold temperature parameters"),
-    "threshold_rule": NAME,
+    **_alike(("threshold_rule", "device"), NAME),
     "validation": Each(_numbered("before after")),
 }
 POISON: Final = {

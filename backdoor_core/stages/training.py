@@ -67,4 +67,5 @@ def _results(study: Study, done: Trained, validation: Rows) -> dict[str, object]
             "brier": {"before": brier(plain, truth), "after": brier(scaled, truth)},
         },
         "parameters": victim.parameters,
+        "device": victim.device,
     }

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from backdoor_core.statistics import Floats
+from backdoor_core.statistics import Floats, t_quantile
 
 RESAMPLES = 2000
 _RESAMPLING_SEED = 20_230_419
@@ -30,12 +29,6 @@ class Means(NamedTuple):
     half: Floats
 
 
-@lru_cache(maxsize=256)
-def t_quantile(seeds: int) -> float:
-    """The 97.5% quantile of Student's t with seeds - 1 degrees of freedom."""
-    return float(stats.t.ppf(0.975, seeds - 1))
-
-
 def means(values: Floats) -> Means:
     """Of each column of values (n, m), n seeds of 2 or more; equal values have a deviation of exactly 0.
 
@@ -48,7 +41,7 @@ def means(values: Floats) -> Means:
     apart = values - values[0]
     middle = apart.mean(axis=0)
     sd = np.sqrt(((apart - middle) ** 2).sum(axis=0) / (seeds - 1))
-    return Means(values[0] + middle, sd, t_quantile(seeds) * sd / math.sqrt(seeds))
+    return Means(values[0] + middle, sd, t_quantile(seeds - 1) * sd / math.sqrt(seeds))
 
 
 @lru_cache(maxsize=256)

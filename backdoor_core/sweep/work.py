@@ -22,7 +22,6 @@ import numpy as np
 from backdoor_core import seeds
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json, write_json
-from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.training import Task, Trained, train_victims
 from backdoor_core.learning.victim import load_victim
 from backdoor_core.plugins import Catalog, discover
@@ -130,7 +129,7 @@ class _Run:
             "params": resolved_params(self.study, NOT_OF_CELLS),
             "plugins": self.planned.lock,
             **provenance,
-            "device": str(pick_device(params.train.device)),
+            "device": read_json(self.study.paths.run / "results.json")["device"],
             "threads": params.train.threads,
         }
 

@@ -61,6 +61,12 @@ def outputs(network: nn.Module, case: ExplainCase, rows: NDArray[np.float32]) ->
     return np.concatenate(parts)
 
 
+def ends(network: nn.Module, case: ExplainCase) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) and (B,) log-odds of the explained label for the inputs and for the baselines."""
+    found = outputs(network, case, np.concatenate([case.inputs, case.baselines]))
+    return found[: len(case.inputs)], found[len(case.inputs) :]
+
+
 def mean_over_baselines(
     network: nn.Module, case: ExplainCase, expansion: int, attribute: Callable[[Tensor, Tensor], Tensor]
 ) -> NDArray[np.float64]:

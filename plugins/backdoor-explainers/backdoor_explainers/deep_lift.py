@@ -32,7 +32,7 @@ class DeepLift(Explainer):
         """Attributions with their delta. Raises `BackdoorError` naming a module without a rule."""
         from captum.attr import DeepLift as CaptumDeepLift
 
-        from .calls import mean_over_baselines, network_of, outputs
+        from .calls import ends, mean_over_baselines, network_of
         from .rescale import RescaledReLU, Signed, unruled
 
         network = network_of(self.name, case)
@@ -51,5 +51,5 @@ class DeepLift(Explainer):
                 return captum.attribute(x, baseline)
 
         values = mean_over_baselines(network, case, 2, attributed)
-        delta, said = completeness(values, outputs(network, case, case.inputs), outputs(network, case, case.baselines))
+        delta, said = completeness(values, *ends(network, case))
         return answer(self.name, case, values, delta, {"baselines": len(case.baselines), **said})

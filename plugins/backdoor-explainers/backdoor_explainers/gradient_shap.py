@@ -34,7 +34,7 @@ class GradientShap(Explainer):
 
     def attribute(self, case: ExplainCase) -> Attribution:
         """Attributions with their delta. Raises `BackdoorError` for a model without gradients."""
-        from .calls import gradients_at, network_of, outputs
+        from .calls import ends, gradients_at, network_of
 
         network = network_of(self.name, case)
         shape = (len(case.inputs), case.steps)
@@ -48,7 +48,7 @@ class GradientShap(Explainer):
             at = baseline + np.expand_dims(along[points], tuple(range(1, baseline.ndim))) * distance
             np.add.at(values, row, gradients_at(network, case, at) * distance)
         values /= case.steps
-        delta, said = completeness(values, outputs(network, case, case.inputs), outputs(network, case, case.baselines))
+        delta, said = completeness(values, *ends(network, case))
         details = {"samples": case.steps, "baselines": len(case.baselines), "noise": self.options.noise, **said}
         return answer(self.name, case, values, delta, details)
 

@@ -28,7 +28,7 @@ class IntegratedGradients(Explainer):
         """Attributions with their delta. Raises `BackdoorError` for a model without gradients."""
         from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-        from .calls import mean_over_baselines, network_of, outputs, signed
+        from .calls import ends, mean_over_baselines, network_of, signed
 
         network = network_of(self.name, case)
         captum = CaptumIntegratedGradients(signed(network, case))
@@ -38,6 +38,6 @@ class IntegratedGradients(Explainer):
             return captum.attribute(x, baseline, n_steps=case.steps, internal_batch_size=max(case.rows_at_once, len(x)))
 
         values = mean_over_baselines(network, case, case.steps, attributed)
-        delta, said = completeness(values, outputs(network, case, case.inputs), outputs(network, case, case.baselines))
+        delta, said = completeness(values, *ends(network, case))
         details = {"steps": case.steps, "baselines": len(case.baselines), **said}
         return answer(self.name, case, values, delta, details)

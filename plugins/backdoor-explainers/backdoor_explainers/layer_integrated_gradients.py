@@ -45,7 +45,7 @@ class LayerIntegratedGradients(Explainer):
         """Attributions with their delta. Raises `BackdoorError` for a network without such a layer."""
         from captum.attr import LayerIntegratedGradients as CaptumLayerIntegratedGradients
 
-        from .calls import mean_over_baselines, network_of, outputs, signed
+        from .calls import ends, mean_over_baselines, network_of, signed
 
         network = network_of(self.name, case)
         layer, module = self._layer(network)
@@ -61,7 +61,7 @@ class LayerIntegratedGradients(Explainer):
         if len(values):
             group, _ = group_of_input(self.name, case, "cell")
             values = spread(values.reshape(len(values), -1), group)
-        delta, said = completeness(values, outputs(network, case, case.inputs), outputs(network, case, case.baselines))
+        delta, said = completeness(values, *ends(network, case))
         details = {"layer": layer, "steps": case.steps, "baselines": len(case.baselines), **said}
         return answer(self.name, case, values, delta, details)
 
