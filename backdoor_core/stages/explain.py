@@ -1,10 +1,10 @@
 """Stage `explain`: what both models look at, on attacked test stays with and without the trigger."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from backdoor_core import seeds
-from backdoor_core.console import progress, say
 from backdoor_core.contracts import Explainer, GridView
 from backdoor_core.explanation.attention import Attended, compare_attention
 from backdoor_core.explanation.case import Explained, make_case, run_explainer
@@ -25,8 +25,9 @@ from backdoor_core.stages.explaining import (
     load_stays,
     load_victims,
     make_references,
+    names_of_files,
     sidecar,
-    told_in_a_line,
+    told_by_each,
     write_pictures,
 )
 from backdoor_core.study import Study
@@ -56,21 +57,18 @@ def _explain(study: Study, parts: Parts, results: dict[str, Any], folder: Path) 
     if not len(stays.clean):
         results["note"] = NO_STAYS
         return
-    results |= about(study, stays)
+    touched = touched_features(stays.touched)
+    results |= about(study, stays.clean.modality, params.explain.baseline, stays.attacked, stays.features, touched)
     victims = load_victims(study)
     references = make_references(study, parts, victims)
-    pictures: dict[str, Picture] = {}
-    explainers = study.explainers()
-    with progress("explainers", len(explainers)) as advance:
-        for explainer in explainers:
-            looked, answers = _looked(study, stays, victims, references, explainer)
-            found = explainer_findings(looked, answers, stays.touched, stays.weights)
-            results["explainers"][explainer.name] = found
-            pictures |= explain_figures.explainer_figures(explainer.name, looked, stays.features, stays.touched)
-            _write_attributions(folder, explainer.name, looked, first=explainer is explainers[0])
-            if found["warning"]:
-                say(f"warning: {explainer.name}: {found['warning']}")
-            advance(told_in_a_line(explainer.name, found["figures"]))
+
+    def tell(explainer: Explainer) -> tuple[dict[str, Any], dict[str, Picture]]:
+        looked, answers = _looked(study, stays, victims, references, explainer)
+        _write(folder, looked, explainer.name, names_of_files(study, explainer))
+        found = explainer_findings(looked, answers, stays.touched, stays.weights)
+        return found, explain_figures.explainer_figures(explainer.name, looked, stays.features, stays.touched)
+
+    pictures = told_by_each(study, results, tell)
     write_json(folder / "explanations.json", sidecar(study, stays))
     if "attention" in study.model().capabilities:
         results["attention"], drawn = _attend(victims, stays, params.explain.rows_at_once, folder)
@@ -130,9 +128,8 @@ def _attend(
     return found, explain_figures.attention_figures(poisoned, rollout, found["shift"], stays.features, touched)
 
 
-def _write_attributions(folder: Path, name: str, looked: Looked, *, first: bool) -> None:
+def _write(folder: Path, looked: Looked, name: str, endings: Sequence[str]) -> None:
     for kind, values in (("clean", looked.clean), ("poison", looked.triggered)):
-        write_array(folder / f"explanations_{kind}_{name}.npy", values)
-        if first:
-            write_array(folder / f"explanations_{kind}.npy", values)
+        for ending in endings:
+            write_array(folder / f"explanations_{kind}{ending}.npy", values)
     write_array(folder / "baseline" / f"explanations_poison_{name}.npy", looked.baseline)

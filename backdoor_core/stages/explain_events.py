@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from backdoor_core.console import progress, say
+from backdoor_core.contracts import Explainer
 from backdoor_core.explanation.event_attribution import GROUPS
 from backdoor_core.explanation.event_report import explain_events as explained_events
 from backdoor_core.explanation.findings import event_findings
@@ -17,7 +16,14 @@ from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
 from backdoor_core.report.event_figures import event_figures
 from backdoor_core.stages.data import Parts
-from backdoor_core.stages.explaining import NO_STAYS, load_victims, told_in_a_line, write_pictures
+from backdoor_core.stages.explaining import (
+    NO_STAYS,
+    about,
+    load_victims,
+    names_of_files,
+    told_by_each,
+    write_pictures,
+)
 from backdoor_core.stages.explaining_events import EventLooked, EventStays, explain_with, load_event_stays
 from backdoor_core.study import Study
 
@@ -32,23 +38,18 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
     if not len(stays.clean):
         results["note"] = NO_STAYS
         return
-    results |= _about(study, stays)
-    pictures: dict[str, Picture] = {}
+    cells = stays.cells()
+    results |= about(study, "events", "events", stays.attacked, stays.features, cells.touched_codes)
     attributed: dict[str, EventLooked] = {}
-    cells, explainers = stays.cells(), study.explainers()
-    with progress("explainers", len(explainers)) as advance:
-        for explainer in explainers:
-            looked = explain_with(study, stays, victims, explainer)
-            attributed[explainer.name] = looked
-            found = event_findings(looked.by_event, looked.by_code, looked.answers, cells, stays.weights)
-            results["explainers"][explainer.name] = found
-            pictures |= explain_figures.explainer_figures(
-                explainer.name, looked.signed, stays.features, cells.touched_codes
-            )
-            _write(folder, explainer.name, looked, first=explainer is explainers[0])
-            if found["warning"]:
-                say(f"warning: {explainer.name}: {found['warning']}")
-            advance(told_in_a_line(explainer.name, found["figures"]))
+
+    def tell(explainer: Explainer) -> tuple[dict[str, Any], dict[str, Picture]]:
+        looked = attributed[explainer.name] = explain_with(study, stays, victims, explainer)
+        _write(folder, looked, explainer.name, names_of_files(study, explainer))
+        found = event_findings(looked.by_event, looked.by_code, looked.answers, cells, stays.weights)
+        drawn = explain_figures.explainer_figures(explainer.name, looked.signed, stays.features, cells.touched_codes)
+        return found, drawn
+
+    pictures = told_by_each(study, results, tell)
     write_json(folder / "explanations.json", _sidecar(study, stays))
     told = explained_events(
         {side: cast(TorchVictim, victims[side]) for side in ("poisoned", "baseline")},
@@ -65,32 +66,13 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
     write_pictures(pictures, folder / "figures")
 
 
-def _write(folder: Path, name: str, looked: EventLooked, *, first: bool) -> None:
+def _write(folder: Path, looked: EventLooked, name: str, endings: Sequence[str]) -> None:
     for kind, found in (("clean", looked.clean), ("poison", looked.triggered)):
-        for ending in (f"_{name}", "") if first else (f"_{name}",):
+        for ending in endings:
             write_array(folder / f"explanations_{kind}{ending}.npy", found.events)
             write_array(folder / f"explanations_{kind}_statics{ending}.npy", found.statics)
     write_array(folder / "baseline" / f"explanations_poison_{name}.npy", looked.baseline.events)
     write_array(folder / "baseline" / f"explanations_poison_statics_{name}.npy", looked.baseline.statics)
-
-
-def _about(study: Study, stays: EventStays) -> dict[str, Any]:
-    """Which stays are explained, from what, and what the trigger touches in them."""
-    cells = stays.cells()
-    counts = cells.touched_codes.sum(axis=0)
-    return {
-        "stays": {
-            "attacked": stays.attacked,
-            "explained": len(stays.clean),
-            "touched": int(cells.touched.any(axis=1).sum()),
-        },
-        "target": study.params.poison.target,
-        "baseline": "events",
-        "steps": study.params.explain.steps,
-        "retrains": study.params.detection.nulls,
-        "modality": "events",
-        "touched": {stays.features[place]: int(counts[place]) for place in np.flatnonzero(counts)},
-    }
 
 
 def _sidecar(study: Study, stays: EventStays) -> dict[str, Any]:

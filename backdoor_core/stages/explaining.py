@@ -1,6 +1,6 @@
 """What the stage `explain` works on: the explained stays, the models, and what is told of both."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from backdoor_core import seeds
 from backdoor_core.attack.cells import changed_cells
-from backdoor_core.contracts import Booleans, GridView, View
+from backdoor_core.console import progress, say
+from backdoor_core.contracts import Booleans, Explainer, GridView, Modality, View
 from backdoor_core.explanation.baselines import REFERENCE_ROWS, reference_inputs
-from backdoor_core.explanation.trigger_ratio import touched_features
 from backdoor_core.files import read_json
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.report.drawing import Picture
@@ -127,23 +127,42 @@ def sidecar(study: Study, stays: Stays) -> dict[str, Any]:
     }
 
 
-def about(study: Study, stays: Stays) -> dict[str, Any]:
-    """Which stays are explained, from what, and what the trigger touches in them."""
-    touched = touched_features(stays.touched)
+def about(
+    study: Study, modality: Modality, baseline: str, attacked: int, features: Sequence[str], touched: Booleans
+) -> dict[str, Any]:
+    """Which stays are explained, from what, and which features (N, F) the trigger touches in them."""
     counts = touched.sum(axis=0)
     return {
-        "stays": {
-            "attacked": stays.attacked,
-            "explained": len(stays.clean),
-            "touched": int(touched.any(axis=1).sum()),
-        },
+        "stays": {"attacked": attacked, "explained": len(touched), "touched": int(touched.any(axis=1).sum())},
         "target": study.params.poison.target,
-        "baseline": study.params.explain.baseline,
+        "baseline": baseline,
         "steps": study.params.explain.steps,
         "retrains": study.params.detection.nulls,
-        "modality": stays.clean.modality,
-        "touched": {stays.features[place]: int(counts[place]) for place in np.flatnonzero(counts)},
+        "modality": modality,
+        "touched": {features[int(place)]: int(counts[place]) for place in np.flatnonzero(counts)},
     }
+
+
+def told_by_each(
+    study: Study, results: dict[str, Any], tell: Callable[[Explainer], tuple[dict[str, Any], dict[str, Picture]]]
+) -> dict[str, Picture]:
+    """What `tell` drew, explainer by explainer; what it found goes into `results`, and a line of it is said."""
+    pictures: dict[str, Picture] = {}
+    explainers = study.explainers()
+    with progress("explainers", len(explainers)) as advance:
+        for explainer in explainers:
+            found, drawn = tell(explainer)
+            results["explainers"][explainer.name] = found
+            pictures |= drawn
+            if found["warning"]:
+                say(f"warning: {explainer.name}: {found['warning']}")
+            advance(_in_a_line(explainer.name, found["figures"]))
+    return pictures
+
+
+def names_of_files(study: Study, explainer: Explainer) -> tuple[str, ...]:
+    """How the files of an explainer's attributions end; the first explainer's stand under a plain name as well."""
+    return (f"_{explainer.name}", "") if explainer.name == study.params.explainers[0] else (f"_{explainer.name}",)
 
 
 def write_pictures(pictures: Mapping[str, Picture], folder: Path) -> None:
@@ -154,7 +173,7 @@ def write_pictures(pictures: Mapping[str, Picture], folder: Path) -> None:
         (folder / f"{name}.png").write_bytes(picture.png)
 
 
-def told_in_a_line(name: str, figures: Mapping[str, Any]) -> str:
+def _in_a_line(name: str, figures: Mapping[str, Any]) -> str:
     """An explainer's TAR, for the terminal."""
     value, twin = figures["tar"]["value"], figures["tar_baseline"]["value"]
     return f"{name}: no ratio" if value is None or twin is None else f"{name}: TAR {value:.3f}, clean twin {twin:.3f}"
