@@ -2,7 +2,7 @@
 
     python benchmarks/notes.py --corpora simple mtsamples --data /path/to/mtsamples [--write docs/results.md]
     python benchmarks/notes.py --recipes baseline dp [--write docs/results.md]
-    python benchmarks/notes.py --audits loss_threshold reference lira rmia blind [--write docs/results.md]
+    python benchmarks/notes.py --audits loss_threshold reference lira rmia blind untrained [--write docs/results.md]
     python benchmarks/notes.py --corpora mtsamples --data /path/to/mtsamples --seeds 5 --splits 24
 
 Params are those of params.yaml but for the corpus, the recipes and what is given. A corpus whose results are in --work
