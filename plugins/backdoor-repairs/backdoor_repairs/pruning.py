@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from backdoor_core.contracts import RepairCase
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
-from backdoor_core.learning.inputs import Inputs, as_inputs, in_batches
+from backdoor_core.learning.inputs import Inputs, as_inputs, in_batches, mini_batches
 from backdoor_core.learning.network import Network
 
 
@@ -39,7 +39,7 @@ def fine_prune(
         optimizer = Adam(network.parameters(), learning_rate, case.weight_decay)
         network.train()
         for _ in range(epochs):
-            for batch in torch.split(torch.randperm(len(labels), generator=order).to(device), batch_size):
+            for batch in mini_batches(inputs, batch_size, order):
                 loss = binary_cross_entropy_with_logits(network(inputs.index_select(0, batch)), labels[batch])
                 optimizer.step(
                     torch.autograd.grad(loss, optimizer.parameters, allow_unused=True, materialize_grads=True)
