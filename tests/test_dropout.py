@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from torch import nn
 from torch.nn import functional
 
-from backdoor_core.learning.dropout import Masks, OwnDropout, dropped
+from backdoor_core.learning.dropout import Masks, dropped, own_dropout
 
 
 @given(st.floats(0.001, 0.999), st.integers(0, 2**63 - 1))
@@ -52,17 +52,29 @@ def test_an_epoch_has_its_own_masks_whatever_was_drawn_before():
     assert torch.equal(first, Masks(3).like(x, 0.3))
 
 
-def test_inside_dropout_draws_from_it_and_nothing_else_does():
+def test_inside_the_layers_draw_from_it_and_nothing_else_does():
     x = torch.randn(50, 20, requires_grad=True)
-    layer, state = nn.Dropout(0.4), torch.get_rng_state()
-    with OwnDropout(Masks(1).like):
-        out = layer(x)
-        again = functional.dropout(x, 0.4)
-        plain = layer.eval()(x)
+    network, state = nn.Sequential(nn.Dropout(0.4), nn.ReLU(), nn.Dropout(0.2)), torch.get_rng_state()
+    with own_dropout(network, Masks(1).like):
+        out = network(x)
+        plain = network.eval()(x)
+        network.train()
+        assert torch.equal(state, torch.get_rng_state()), "torch's own numbers are left alone"
+        functional.dropout(x, 0.4)
+        assert not torch.equal(state, torch.get_rng_state()), "what drops without a layer is torch's"
     expected = Masks(1)
-    torch.testing.assert_close(out, x * expected.like(x, 0.4))
-    torch.testing.assert_close(again, x * expected.like(x, 0.4))
-    assert torch.equal(plain, x)
-    assert torch.equal(state, torch.get_rng_state()), "torch's own numbers are left alone"
+    first, second = expected.like(x, 0.4), expected.like(x, 0.2)
+    torch.testing.assert_close(out, (x * first).relu() * second)
+    torch.testing.assert_close(plain, x.relu())
     (gradient,) = torch.autograd.grad(out.sum(), x)
-    assert torch.equal(gradient, Masks(1).like(x, 0.4))
+    torch.testing.assert_close(gradient, first * second * (x > 0))
+
+
+def test_outside_the_layers_are_torchs_again_even_after_an_error():
+    network = nn.Sequential(nn.Dropout(0.4))
+    with pytest.raises(ValueError, match="stop"), own_dropout(network, Masks(1).like):
+        raise ValueError("stop")
+    torch.manual_seed(3)
+    expected = functional.dropout(torch.ones(9), 0.4)
+    torch.manual_seed(3)
+    assert torch.equal(network(torch.ones(9)), expected)

@@ -225,6 +225,8 @@ def test_only_networks_without_a_second_meaning_are_stacked():
     assert not stackable(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 1), Squeeze()), x)
     # A mean over "the first axis behind the batch" would be one over the batch.
     assert not stackable(nn.Sequential(MeanOver(1)), x)
+    assert stackable(nn.Sequential(nn.Linear(6, 1), nn.Dropout(0.1), Squeeze()), x)
+    assert not stackable(nn.Sequential(nn.Linear(6, 1), Drops(), Squeeze()), x), "one by one it has torch's masks"
     with pytest.raises(NotStackable):
         fit_stacked(Normed(None, Context(root=None)), SPEC, three_jobs(), TrainParams(**TRAIN))
 
@@ -232,6 +234,11 @@ def test_only_networks_without_a_second_meaning_are_stacked():
 class Squeeze(nn.Module):
     def forward(self, x):
         return x.squeeze(-1)
+
+
+class Drops(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.1)
 
 
 class MeanOver(nn.Module):

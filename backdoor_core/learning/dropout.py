@@ -7,14 +7,13 @@ numbers at once; a number below 65,536 p drops its activation. The share that is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
 
 _WHOLE = 2**16
 Draw = Callable[[Tensor, float], Tensor]
@@ -47,18 +46,30 @@ class Masks:
         return self.fill(torch.empty(x.shape, dtype=x.dtype), p)
 
 
-class OwnDropout(TorchFunctionMode):
-    """Inside, `torch.nn.functional.dropout`, and so `nn.Dropout`, takes its masks from `draw`."""
+@contextmanager
+def own_dropout(network: nn.Module, draw: Draw) -> Iterator[None]:
+    """Inside, the `nn.Dropout` layers of the network take their masks from `draw`; other layers that drop are torch's.
 
-    def __init__(self, draw: Draw) -> None:
-        super().__init__()
-        self.draw = draw
+    The layers themselves are told: a `TorchFunctionMode`, which sees every call of torch, would take a third of the
+    training of a small network.
+    """
+    layers = dropouts(network)
+    for layer in layers:
+        vars(layer)["forward"] = partial(_forward, layer, draw)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["forward"]
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        """Every other function is torch's own."""
-        if func is functional.dropout:
-            return dropped(self.draw, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+
+def dropouts(network: nn.Module) -> list[nn.Dropout]:
+    """The layers that `own_dropout` tells."""
+    return [layer for layer in network.modules() if type(layer) is nn.Dropout]
+
+
+def _forward(layer: nn.Dropout, draw: Draw, x: Tensor) -> Tensor:
+    return dropped(draw, x, layer.p, layer.training)
 
 
 def dropped(draw: Draw, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
-from backdoor_core.learning.dropout import Masks, OwnDropout
+from backdoor_core.learning.dropout import Masks, own_dropout
 from backdoor_core.learning.inputs import Inputs, in_batches, mini_batches
 from backdoor_core.learning.network import OwnLoss
 from backdoor_core.learning.progress import Epoch, Progress
@@ -125,23 +125,27 @@ class _Step:
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
         parameters = self.optimizer.parameters
-        for rows in mini_batches(inputs, self.params.batch_size, order):
-            x, y = inputs.index_select(0, rows), labels.index_select(0, rows)
-            with self._forward():
-                loss = self._loss(x, y)
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            if self.params.clip_norm is not None:
-                _clip(gradients, self.params.clip_norm)
-            self.optimizer.step(gradients)
-            # Summed on the device: to fetch each loss would wait for the GPU at every step.
-            total += loss.detach().to(total.device) * len(rows)
+        with self._own_masks():
+            for rows in mini_batches(inputs, self.params.batch_size, order):
+                x, y = inputs.index_select(0, rows), labels.index_select(0, rows)
+                with self._precision():
+                    loss = self._loss(x, y)
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+                if self.params.clip_norm is not None:
+                    _clip(gradients, self.params.clip_norm)
+                self.optimizer.step(gradients)
+                # Summed on the device: to fetch each loss would wait for the GPU at every step.
+                total += loss.detach().to(total.device) * len(rows)
         return float(total) / len(labels)
 
-    def _forward(self) -> AbstractContextManager[Any]:
-        """What the network is called in: its own masks on the CPU, bf16 on a GPU where the params ask for it."""
+    def _own_masks(self) -> AbstractContextManager[None]:
+        """On the CPU; a GPU draws its masks faster than they could be brought to it."""
+        return own_dropout(self.network, self.masks.like) if self.device.type == "cpu" else nullcontext()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        """What the network is called in: bf16 on a GPU where the params ask for it."""
         if self.device.type == "cpu":
-            return OwnDropout(self.masks.like)
-        # A GPU draws its masks faster than they could be brought to it.
+            return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bf16")
 
     def _loss(self, inputs: Inputs, labels: Tensor) -> Tensor:

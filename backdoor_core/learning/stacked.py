@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.learning.adam import Adam
-from backdoor_core.learning.dropout import Draw, Masks, dropped
+from backdoor_core.learning.dropout import Draw, Masks, dropouts, dropped
 from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit, learning_rate, positive_weight, validate
@@ -44,6 +44,7 @@ class _ModelAxis(TorchFunctionMode):
     def __init__(self, draw: Draw) -> None:
         super().__init__()
         self.draw = draw
+        self.dropouts = 0
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         """The stacked meaning of `func`; raises `NotStackable` where none is known."""
@@ -51,6 +52,7 @@ class _ModelAxis(TorchFunctionMode):
         if func is functional.linear:
             return _linear(*args, **kwargs)
         if func is functional.dropout:
+            self.dropouts += 1
             return dropped(self.draw, *args, **kwargs)
         if func in _ELEMENTWISE:
             return func(*args, **kwargs)
@@ -80,12 +82,15 @@ def stackable(network: nn.Module, inputs: Inputs) -> bool:
         return False
     stacks = {name: torch.stack([p.detach(), p.detach()]) for name, p in parameters.items()}
     twice = torch.stack([x, x])
+    axis = _ModelAxis(lambda x, p: torch.ones_like(x))
     try:
-        with torch.no_grad(), _ModelAxis(lambda x, p: torch.ones_like(x)):
+        with torch.no_grad(), axis:
             logits = functional_call(network, stacks, (twice,))
     except NotStackable:
         return False
-    return cast(Tensor, logits).shape == (2, len(x))
+    # One by one, what drops without a layer has torch's masks and not ours: see `own_dropout`.
+    by_layers = axis.dropouts == len(dropouts(network))
+    return by_layers and cast(Tensor, logits).shape == (2, len(x))
 
 
 def fit_stacked(
