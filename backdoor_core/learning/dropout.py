@@ -50,7 +50,7 @@ class Masks:
 def own_dropout(network: nn.Module, draw: Draw) -> Iterator[None]:
     """Inside, the `nn.Dropout` layers of the network take their masks from `draw`; other layers that drop are torch's.
 
-    The layers themselves are told: a `TorchFunctionMode`, which sees every call of torch, would take a third of the
+    The layers themselves are told: a `TorchFunctionMode`, which sees every call of torch, would take a tenth of the
     training of a small network.
     """
     layers = dropouts(network)
