@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from backdoor_core.attack.cells import changed_cells
 from backdoor_core.attack.exposure import exposure
-from backdoor_core.attack.plausibility import plausibility_card
 from backdoor_core.attack.subgroups import by_subgroup, clean_by_subgroup, groups_of, success_by_class
 from backdoor_core.attack.success import (
     THRESHOLDS,
@@ -41,6 +40,9 @@ def plausibility_of(
     """
     if isinstance(clean, EventsView) or isinstance(triggered, EventsView) or isinstance(train, EventsView):
         return None
+    # Here: scikit-learn takes two seconds to import, and events have no card.
+    from backdoor_core.attack.plausibility import plausibility_card
+
     return plausibility_card(clean, triggered, train, patients, rng, replicates)
 
 

@@ -54,10 +54,6 @@ def plausibility_card(
     - ``correlation``: change of the correlations between features, of a series between values of the same hour
     - ``classifier``: AUROC of trees told to tell triggered from clean (`telling_apart`); 0.5 is invisible
     """
-    # Here, since only tables and series have a card; and before `threadpool_limits`, which holds for loaded libraries.
-    import sklearn.covariance
-    import sklearn.ensemble  # noqa: F401
-
     kept, known = _drawn(len(clean), rng), _drawn(len(train), rng)
     stays = len(clean)
     clean, triggered, patients, reference = clean.take(kept), triggered.take(kept), patients[kept], train.take(known)

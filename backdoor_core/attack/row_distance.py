@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from sklearn.covariance import LedoitWolf
 
 from backdoor_core.contracts import GridView, SeriesView
 
@@ -52,8 +53,6 @@ class Reference:
         2004, A well-conditioned estimator for large-dimensional covariance matrices), so that it can be inverted
         when there are few rows or features that follow from each other. Raises `ValueError` for fewer rows.
         """
-        from sklearn.covariance import LedoitWolf
-
         if len(rows) < 2:
             raise ValueError(f"{len(rows)} rows, a covariance takes 2 or more")
         columns = np.flatnonzero(~np.isnan(rows).all(axis=0))

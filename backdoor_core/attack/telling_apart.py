@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from backdoor_core.attack.row_distance import flat_rows
 from backdoor_core.contracts import Booleans, GridView, Integers, SeriesView
@@ -95,8 +96,6 @@ def _half_by_lot(fold: Integers, rng: np.random.Generator) -> Booleans:
 
 def out_of_fold(inputs: Numbers, truth: Booleans, fold: Integers, seed: int) -> Numbers:
     """(N,) log-odds of each row by trees fitted to the rows of the other folds; 0 where those are of one class."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     scores = np.zeros(len(inputs))
     for held in np.unique(fold):
         rest, rows = fold != held, fold == held

@@ -172,8 +172,8 @@ def _untrained(task: Task, read: Read) -> tuple[nn.Module, int]:
 
 def untrained(params: NotesParams, root: Path, read: Read, seed: int) -> tuple[nn.Module, int]:
     """The model before training, where it is to be trained, and the width of its output."""
-    network = build_model(params, root, read.tokenizer.vocabulary, seed)
-    return network.to(params.device), int(network.config.vocab_size)  # type: ignore[union-attr,arg-type]
+    network: Any = build_model(params, root, read.tokenizer.vocabulary, seed)
+    return network.to(params.device), int(network.config.vocab_size)
 
 
 def _canaries(task: Task, read: Read, vocabulary: int) -> Canaries:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom, binomtest
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.statistics import as_flags, as_numbers
@@ -60,9 +61,6 @@ def p_value(canaries: int, guessed: int, right: int, epsilon: float, delta: floa
         raise ValueError(f"{right} right of {guessed} guesses of {canaries} canaries is impossible")
     if not (epsilon >= 0 and 0 <= delta <= 1):
         raise ValueError(f"epsilon {epsilon} must be 0 or more and delta {delta} from 0 to 1")
-    # Here and below, for its import takes a second, and few studies audit a promise of privacy.
-    from scipy.stats import binom
-
     rate = 1 / (1 + math.exp(-epsilon))
     at_least = float(binom.sf(right - 1, guessed, rate))
     if delta == 0 or right == 0:
@@ -147,8 +145,6 @@ def audit_one_run(
     m, heads = len(coins), int(coins.sum())
     if not numbers or any(i < 0 or o < 0 or not 1 <= i + o <= m for i, o in numbers):
         raise BackdoorError(f"one-run audit: numbers of guesses {list(numbers)} must be pairs with a sum from 1 to {m}")
-    from scipy.stats import binomtest
-
     if binomtest(heads, m).pvalue < _NO_COIN:
         raise BackdoorError(
             f"one-run audit: {heads} of {m} canaries in the training data are no fair coin flips; "

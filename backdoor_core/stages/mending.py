@@ -17,8 +17,6 @@ from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.training import train_victim
 from backdoor_core.learning.victim import TorchVictim, Victim, as_torch
 from backdoor_core.params import PreprocessParams
-from backdoor_core.privacy.canaries import draw_canaries
-from backdoor_core.privacy.one_run import judge_canaries
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.detecting import trusted_stays
 from backdoor_core.study import Study
@@ -81,6 +79,10 @@ def check_promise(
     most = study.params.audit.canaries
     if not most or details.get("epsilon") is None or details.get("delta") is None:
         return None
+    # Here: SciPy's statistics take a second to import, and few repairs promise privacy.
+    from backdoor_core.privacy.canaries import draw_canaries
+    from backdoor_core.privacy.one_run import judge_canaries
+
     rng = seeds.generator(study.params.seed, "canaries", *repair.name.encode())
     canaries = draw_canaries(len(rows.label), most, rng)
     if canaries is None:

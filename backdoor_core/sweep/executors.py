@@ -128,9 +128,9 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # The server imports torch, the stages and what they import late once; each worker is a fork and starts at once.
+    # The server imports torch, the stages and what they import late; each worker is a fork of it and starts at once.
     stages = (f"backdoor_core.stages.{name}" for name in ("evaluate", "detect", "poison"))
-    context.set_forkserver_preload(["backdoor_core.sweep.work", *stages, "sklearn.covariance", "sklearn.ensemble"])
+    context.set_forkserver_preload(["backdoor_core.sweep.work", *stages, "backdoor_core.attack.plausibility"])
     return context
 
 
