@@ -1,5 +1,6 @@
 """`backdoor <verb>`; `python -m backdoor_core <verb>` is the same."""
 
+import gc
 import importlib
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from backdoor_core.console import say
 from backdoor_core.contracts import Simulator
 from backdoor_core.errors import BackdoorError
 from backdoor_core.stages import STAGES
+from backdoor_core.stages.warm_up import warm_up
 from backdoor_core.study import Study, load_study
 from backdoor_core.threads import limit_threads
 
@@ -118,8 +120,11 @@ def export(root: Path, name: str | None, out: Path | None) -> None:
 
 
 def _run_stage(name: str, study: Study) -> None:
-    # Imported here: most stages import torch, which takes seconds.
+    warm_up(name, study)
+    # Imported here: most stages import torch, which takes seconds, a tenth of them for the collection of no garbage.
+    gc.disable()
     module = importlib.import_module(f"backdoor_core.stages.{name}")
+    gc.enable()
     limit_threads(study.params.train.threads)
     module.run(study)
 

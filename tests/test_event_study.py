@@ -9,7 +9,9 @@ from small_study import make_study, run_stages
 
 from backdoor_core.cohort.storage import load_cohort
 from backdoor_core.errors import BackdoorError
-from backdoor_core.files import read_json
+from backdoor_core.files import read_json, sha256_of
+from backdoor_core.stages import explain
+from backdoor_core.stages.data import Shared, load_parts
 from backdoor_core.study import check_compatible
 
 CHANGES = {
@@ -67,6 +69,13 @@ def test_the_trigger_is_what_the_poisoned_model_looks_at(study):
     events = np.load(study.paths.run / "explain" / "explanations_poison.npy")
     assert events.shape == (told["offsets"]["triggered"][-1], len(told["parts"]))
     assert told["offsets"]["triggered"][-1] == told["offsets"]["clean"][-1] + len(told["stay_id"])
+
+
+def test_two_processes_explain_and_draw_with_the_same_bytes(study):
+    paths = [study.paths.run / "explain", study.paths.run / "results_explain.json"]
+    before = [sha256_of(path) for path in paths]
+    explain.run(study, Shared(load_parts(study), workers=2))
+    assert [sha256_of(path) for path in paths] == before
 
 
 def test_attention_pooling_and_a_story_are_told(study):

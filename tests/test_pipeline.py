@@ -47,7 +47,9 @@ WITHOUT_RESULT = {
     "stages",
     "study",
     "sweep_params",
+    "threads",
     "validation",
+    "workers",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +18,7 @@ from backdoor_core.learning.loop import Fit, fit, pick_device
 from backdoor_core.learning.pool import fit_in_pool
 from backdoor_core.learning.stacked import fit_stacked, stackable
 from backdoor_core.params import TrainParams
+from backdoor_core.workers import cpus
 
 __all__ = ["Job", "fit_many"]
 
@@ -65,7 +65,7 @@ def fit_many(
     stacks = cpu and params.precision == "float32" and _small(network) and stackable(network, jobs[0].inputs)
     if workers is None:
         each = _SECONDS_PER_STACKED_STEP if stacks else _SECONDS_PER_STEP
-        workers = _cpus() if _seconds(network, jobs, params, each) > _SECONDS_TO_START else 1
+        workers = cpus() if _seconds(network, jobs, params, each) > _SECONDS_TO_START else 1
     tasks = _stacks(jobs, params, workers) if stacks else [[number] for number in range(len(jobs))]
     workers = min(workers, len(tasks))
     if cpu and workers > 1:
@@ -131,9 +131,3 @@ def _times(inputs: Inputs) -> float:
     if isinstance(inputs, EventBatch):
         return len(inputs.entry) / max(1, len(inputs))
     return inputs.shape[1] if inputs.ndim == 3 else 1
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

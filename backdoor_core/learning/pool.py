@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +24,7 @@ from backdoor_core.learning.job import Job
 from backdoor_core.learning.loop import Fit
 from backdoor_core.learning.progress import Epoch
 from backdoor_core.params import TrainParams
+from backdoor_core.workers import context
 
 FitGroup = Callable[[TorchModel, InputSpec | EventSpec, Sequence[Job], TrainParams, Callable[[], None]], list[Fit]]
 """Fits the jobs of one task in this process, calling the last argument after each epoch."""
@@ -66,15 +65,15 @@ def fit_in_pool(
     numbers where a worker failed or died; a `BackdoorError` of a worker stays one.
     """
     sent = _pickled(model)
-    context = _context()
-    stop = context.Event()
+    processes = context([__name__])
+    stop = processes.Event()
     results: dict[int, _Result] = {}
     with TemporaryDirectory(prefix="backdoor-") as folder:
         path = Path(folder) / "jobs.pt"
         torch.save([_stored(job) for job in jobs], path)
         specs = [job.spec for job in jobs]
         setup = (sent, spec, specs, str(path), params.model_copy(update={"threads": 1}), fit_group, stop)
-        executor = ProcessPoolExecutor(workers, context, _set_up, setup)
+        executor = ProcessPoolExecutor(workers, processes, _set_up, setup)
         try:
             futures = {executor.submit(_run, tuple(task)): task for task in tasks}
             for future in as_completed(futures):
@@ -99,16 +98,6 @@ def _pickled(model: TorchModel) -> bytes:
             f"model {model.name} cannot be sent to worker processes ({error}); "
             "define its class at the top of a module, or use one worker"
         ) from None
-
-
-def _context() -> BaseContext:
-    """Processes that share nothing by accident. A fork of this one would inherit the locks of torch's threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # The server imports torch once; each worker is a fork of it and starts at once.
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def _result(future: Future[list[_Result]], task: Sequence[int]) -> list[_Result]:

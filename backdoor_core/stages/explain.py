@@ -15,7 +15,7 @@ from backdoor_core.files import replacing_directory, write_array, write_json
 from backdoor_core.learning.victim import TorchVictim, Victim
 from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
-from backdoor_core.stages.data import Parts, Shared, load_shared
+from backdoor_core.stages.data import Shared, load_shared
 from backdoor_core.stages.explain_events import explain_events
 from backdoor_core.stages.explaining import (
     NO_STAYS,
@@ -44,14 +44,14 @@ def run(study: Study, shared: Shared | None = None) -> None:
         if not study.params.explainers:
             results["note"] = "the study chose no explainer"
         else:
-            _explain(study, (shared or load_shared(study)).parts, results, folder)
+            _explain(study, shared or load_shared(study), results, folder)
     write_json(study.paths.run / "results_explain.json", results)
 
 
-def _explain(study: Study, parts: Parts, results: dict[str, Any], folder: Path) -> None:
-    params = study.params
+def _explain(study: Study, shared: Shared, results: dict[str, Any], folder: Path) -> None:
+    params, parts = study.params, shared.parts
     if study.model().modality == "events":
-        explain_events(study, parts, results, folder)
+        explain_events(study, parts, results, folder, shared.workers)
         return
     stays = load_stays(study, parts)
     if not len(stays.clean):

@@ -11,6 +11,7 @@ from backdoor_core.explanation.event_attribution import GROUPS
 from backdoor_core.explanation.event_report import explain_events as explained_events
 from backdoor_core.explanation.findings import event_findings
 from backdoor_core.files import write_array, write_json
+from backdoor_core.learning.loop import pick_device
 from backdoor_core.learning.victim import TorchVictim
 from backdoor_core.report import explain_figures
 from backdoor_core.report.drawing import Picture
@@ -26,10 +27,19 @@ from backdoor_core.stages.explaining import (
 )
 from backdoor_core.stages.explaining_events import EventLooked, EventStays, explain_with, load_event_stays
 from backdoor_core.study import Study
+from backdoor_core.workers import cpus
+
+_MOST_ALONE = 400
+"""Stays times models, explained and drawn in less time than processes take to start."""
 
 
-def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: Path) -> None:
-    """Fill `results` and the new `folder`: attributions by event, the trigger's share, attention, and the figures."""
+def explain_events(
+    study: Study, parts: Parts, results: dict[str, Any], folder: Path, workers: int | None = None
+) -> None:
+    """Fill `results` and the new `folder`: attributions by event, the trigger's share, attention, and the figures.
+
+    In `workers` processes, by default one for each CPU where there is enough to do.
+    """
     victims = load_victims(study)
     poisoned = victims["poisoned"]
     if not isinstance(poisoned, TorchVictim):
@@ -38,12 +48,15 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
     if not len(stays.clean):
         results["note"] = NO_STAYS
         return
+    if workers is None:
+        on_cpu = pick_device(study.params.train.device).type == "cpu"
+        workers = cpus() if on_cpu and len(stays.clean) * len(victims) > _MOST_ALONE else 1
     cells = stays.cells()
     results |= about(study, "events", "events", stays.attacked, stays.features, cells.touched_codes)
     attributed: dict[str, EventLooked] = {}
 
     def tell(explainer: Explainer) -> tuple[dict[str, Any], dict[str, Picture]]:
-        looked = attributed[explainer.name] = explain_with(study, stays, victims, explainer)
+        looked = attributed[explainer.name] = explain_with(study, stays, victims, explainer, workers)
         _write(folder, looked, explainer.name, names_of_files(study, explainer))
         found = event_findings(looked.by_event, looked.by_code, looked.answers, cells, stays.weights)
         drawn = explain_figures.explainer_figures(explainer.name, looked.signed, stays.features, cells.touched_codes)
@@ -61,7 +74,7 @@ def explain_events(study: Study, parts: Parts, results: dict[str, Any], folder: 
         study.params.poison.target,
     )
     results["events"] = told
-    pictures = explain_figures.summary_figure(results) | event_figures(told) | pictures
+    pictures = explain_figures.summary_figure(results) | event_figures(told, workers) | pictures
     results["figures"] = list(pictures)
     write_pictures(pictures, folder / "figures")
 

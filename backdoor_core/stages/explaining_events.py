@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from backdoor_core.learning.victim import TorchVictim, Victim
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.explaining import draw_stays
 from backdoor_core.study import Study
+from backdoor_core.workers import call_all
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,12 @@ class EventLooked:
     answers: list[Explained]
 
 
-def explain_with(study: Study, stays: EventStays, victims: dict[str, Victim], explainer: Explainer) -> EventLooked:
+def explain_with(
+    study: Study, stays: EventStays, victims: dict[str, Victim], explainer: Explainer, workers: int
+) -> EventLooked:
     """Attributions by the poisoned model of both kinds of stays, by its twin and the retrains of the triggered ones."""
     params = study.params
-    found: list[EventAttribution] = []
-    answers: list[Explained] = []
+    calls: list[Callable[[], tuple[EventAttribution, Explained]]] = []
     asked = [("poisoned", stays.triggered), ("poisoned", stays.clean)]
     asked += [(name, stays.triggered) for name in victims if name != "poisoned"]
     for name, view in asked:
@@ -121,9 +125,9 @@ def explain_with(study: Study, stays: EventStays, victims: dict[str, Victim], ex
             raise TypeError("events are explained of networks")
         # Every model and kind of stay has the same random numbers, and whichever other explainers were chosen.
         rng = seeds.generator(params.seed, "explanation", *explainer.name.encode())
-        attribution, answer = explain_view(explainer, victim, view, params.poison.target, params.explain, rng)
-        found.append(attribution)
-        answers.append(answer)
+        calls.append(partial(explain_view, explainer, victim, view, params.poison.target, params.explain, rng))
+    attributed = call_all(calls, workers, ["backdoor_core.stages.explain"])
+    found, answers = [attribution for attribution, _ in attributed], [answer for _, answer in attributed]
     views = [view for _, view in asked]
 
     def looked(values: list[Floats]) -> Looked:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from backdoor_core.study import Study
-from backdoor_core.sweep.executors import cpus
 from backdoor_core.sweep.plan import Planned
 from backdoor_core.sweep.store import Store
+from backdoor_core.workers import cpus
 
 _ROUGH_FIT = {"table": 2.0, "series": 30.0, "events": 45.0}
 """Seconds of one fit on 10,000 stays and one CPU, where no finished cell tells: the order of magnitude alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -11,13 +10,22 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from backdoor_core.sweep_params import SweepParams
+from backdoor_core.workers import context, cpus
 
 Key = tuple[str, Any]
 """What a call is for, and which one."""
+
+# The stages, and what they import late.
+_IMPORTED = (
+    "backdoor_core.sweep.work",
+    "backdoor_core.stages.evaluate",
+    "backdoor_core.stages.detect",
+    "backdoor_core.stages.poison",
+    "backdoor_core.attack.plausibility",
+)
 
 
 class Executor(Protocol):
@@ -46,11 +54,6 @@ def make_executor(sweep: SweepParams) -> Executor:
     from backdoor_core.sweep.ray_executor import RayExecutor
 
     return RayExecutor(sweep)
-
-
-def cpus() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -117,21 +120,11 @@ class LocalExecutor:
         return dead[0].key, RuntimeError(f"its process died, {dead[0].tries} times: out of memory, or killed")
 
     def _start(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(self.workers, _context(), set_up_worker, (os.getpid(),))
+        pool = ProcessPoolExecutor(self.workers, context(_IMPORTED), set_up_worker, (os.getpid(),))
         # Processes start when they are first asked: let them import torch while the cohort is built.
         for _ in range(self.workers):
             pool.submit(os.getpid)
         return pool
-
-
-def _context() -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # The server imports torch, the stages and what they import late; each worker is a fork of it and starts at once.
-    stages = (f"backdoor_core.stages.{name}" for name in ("evaluate", "detect", "poison"))
-    context.set_forkserver_preload(["backdoor_core.sweep.work", *stages, "backdoor_core.attack.plausibility"])
-    return context
 
 
 def set_up_worker(parent: int | None = None) -> None:
