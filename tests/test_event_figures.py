@@ -73,8 +73,8 @@ def draw_as(monkeypatch, svg=None):
     """Leaves the PNG of figures out, and where `svg` is given, draws nothing at all: to draw is slow."""
     draw = drawing._saved
 
-    def saved(name, fill, size, kinds, dpi=None):
-        pictures = [svg] if svg is not None else draw(name, fill, size, ["svg"], dpi)
+    def saved(fill, size, kinds, dpi=None):
+        pictures = [svg] if svg is not None else draw(fill, size, ["svg"], dpi)
         return [pictures[0] if kind == "svg" else b"" for kind in kinds]
 
     monkeypatch.setattr(drawing, "_saved", saved)

@@ -124,6 +124,19 @@ def test_every_reference_inside_a_chart_has_its_target(drawn):
         assert set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg)) <= identifiers
 
 
+def test_a_place_that_differs_in_its_last_bits_gives_the_same_bytes():
+    """As places do that a layout found: its sums depend on where in memory the figure's parts lie."""
+
+    def drawn(left):
+        def draw(figure):
+            figure.set_layout_engine("none")
+            figure.add_axes((left, 0.2, 0.6, 0.6)).plot([0, 1])
+
+        return drawing.picture("lines", "Lines", draw, 2.0)
+
+    assert drawn(0.3) == drawn(np.nextafter(0.3, 1)) == drawn(0.3 + 1e-9) != drawn(0.31)
+
+
 def test_colors_follow_the_page_and_fall_back(sample):
     svg = charts.roc_chart(*sample)
     assert f"var(--poisoned, {drawing.POISONED})" in svg

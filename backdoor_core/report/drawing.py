@@ -68,6 +68,10 @@ _STYLE: Final[dict[str, Any]] = {
 }
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "{http://www.w3.org/1999/xlink}href"
+_PLACES: Final = ("d", "height", "transform", "width", "x", "y")
+_NUMBER: Final = re.compile(r"-?\d+\.\d+")
+_REFERRING: Final = ("href", "clip-path")
+_REFERENCE: Final = re.compile(r"#([\w.-]+)")
 _DPI: Final = 200
 """Of pictures as PNG, and of what an SVG holds as pixels."""
 _METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -79,11 +83,11 @@ DrawFigure = Callable[[Figure], None]
 def chart(name: str, description: str, draw: Draw, height: float = 2.9, width: float = WIDTH) -> str:
     """The SVG of one chart with one pair of axes, `width` by `height` inches, that `draw` fills.
 
-    `name` must differ between the charts of a page: the identifiers inside the SVG derive from it.
+    `name` must differ between the charts of a page: the identifiers inside the SVG begin with it.
     `description` is read out in place of the picture. Equal input gives equal bytes.
     """
-    (svg,) = _saved(name, lambda figure: draw(figure.add_subplot()), (width, height), ["svg"])
-    return _inline(svg, description)
+    (svg,) = _saved(lambda figure: draw(figure.add_subplot()), (width, height), ["svg"])
+    return _inline(name, svg, description)
 
 
 @dataclass(frozen=True)
@@ -97,22 +101,20 @@ class Picture:
 
 def picture(name: str, description: str, draw: DrawFigure, height: float, width: float = WIDTH) -> Picture:
     """As `chart`, for a figure that `draw` divides into axes itself, as SVG and PNG. Equal input gives equal bytes."""
-    svg, png = _saved(name, draw, (width, height), ["svg", "png"], _DPI)
+    svg, png = _saved(draw, (width, height), ["svg", "png"], _DPI)
     # Alone, the file has no page to take its font from.
-    alone = _inline(svg, description).replace("<svg ", '<svg font-family="DejaVu Sans, Verdana, sans-serif" ', 1)
+    alone = _inline(name, svg, description).replace("<svg ", '<svg font-family="DejaVu Sans, Verdana, sans-serif" ', 1)
     return Picture(alone, png)
 
 
 def _saved(
-    name: str,
     draw: DrawFigure,
     size: tuple[float, float],
     kinds: Sequence[Literal["svg", "png"]],
     dpi: int | None = None,
 ) -> list[bytes]:
     saved = []
-    style = {**_STYLE, "svg.hashsalt": name}
-    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
         # matplotlib measures text with its own font, but the reader's draws it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=size, layout="constrained")
@@ -146,20 +148,25 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-def _inline(svg: bytes, description: str) -> str:
-    """The SVG for use inside a page: no fixed size, no metadata, themable colors, only the identifiers in use."""
+def _inline(name: str, svg: bytes, description: str) -> str:
+    """The SVG for use inside a page: no fixed size, no metadata, themable colors, only the identifiers in use.
+
+    A layout's places differ in their last bits from one drawing to the next, for its sums depend on where in memory the
+    figure's parts lie: places are rounded, and identifiers, which matplotlib makes of places, are counted.
+    """
     root = ET.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
                 parent.remove(child)
     elements = list(root.iter())
-    used = set(re.findall(r"#([\w.-]+)", " ".join(_references(element) for element in elements)))
     for element in elements:
-        if element.get("id") not in used:
-            element.attrib.pop("id", None)
         if reference := element.attrib.pop(_XLINK, None):
             element.set("href", reference)
+    _count_identifiers(name, elements)
+    for element in elements:
+        for key in set(_PLACES).intersection(element.keys()):
+            element.set(key, _NUMBER.sub(lambda number: f"{float(number[0]) + 0.0:.6g}", element.attrib[key]))
         if style := element.get("style"):
             element.set("style", _themed(style))
     for attribute in ("width", "height", "version"):
@@ -169,8 +176,16 @@ def _inline(svg: bytes, description: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _references(element: ET.Element) -> str:
-    return f"{element.get(_XLINK, '')} {element.get('clip-path', '')}"
+def _count_identifiers(name: str, elements: Sequence[ET.Element]) -> None:
+    used = {match for element in elements for key in _REFERRING for match in _REFERENCE.findall(element.get(key, ""))}
+    counted: dict[str, str] = {}
+    for element in elements:
+        identifier = element.attrib.pop("id", None)
+        if identifier is not None and identifier in used:
+            element.set("id", counted.setdefault(identifier, f"{name}-{len(counted)}"))
+    for element in elements:
+        for key in set(_REFERRING).intersection(element.keys()):
+            element.set(key, _REFERENCE.sub(lambda match: f"#{counted[match[1]]}", element.attrib[key]))
 
 
 def _themed(style: str) -> str:
