@@ -8,9 +8,11 @@ import pickle
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
+from backdoor_core.errors import BackdoorError
 from backdoor_core.threads import limit_threads
 
 _Answer = TypeVar("_Answer")
@@ -45,7 +47,8 @@ def call_all(calls: Sequence[Callable[[], _Answer]], workers: int, modules: Sequ
     """What each call returns, in their order, from up to `workers` processes whose server imports `modules`.
 
     Calls are functions of modules, or partials of such; those that cannot be sent are made in this process, as all are
-    where there is one worker. The first error that a call raises is raised here, once those under way have ended.
+    where there is one worker. The first error that a call raises is raised here, once those under way have ended;
+    `BackdoorError` where a process dies.
     """
     sent = _sent(calls) if min(workers, len(calls)) > 1 else None
     if sent is None:
@@ -54,6 +57,8 @@ def call_all(calls: Sequence[Callable[[], _Answer]], workers: int, modules: Sequ
     try:
         futures = [executor.submit(_answer, call) for call in sent]
         return [pickle.loads(future.result()) for future in futures]
+    except BrokenProcessPool:
+        raise BackdoorError("a worker process died: out of memory, or killed") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

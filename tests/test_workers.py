@@ -52,6 +52,11 @@ def test_the_first_error_is_raised_here_as_it_was():
         call_all(calls, 2, MODULES)
 
 
+def test_a_process_that_dies_is_said_in_one_line():
+    with pytest.raises(BackdoorError, match="a worker process died"):
+        call_all([partial(os._exit, 1)] * 2, 2, MODULES)
+
+
 PROGRAM = """
 from functools import partial
 from backdoor_core.workers import call_all, start_server
