@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
@@ -43,24 +43,37 @@ def start_server(modules: Sequence[str]) -> None:
         forkserver.ensure_running()
 
 
-def call_all(calls: Sequence[Callable[[], _Answer]], workers: int, modules: Sequence[str]) -> list[_Answer]:
+def call_all(
+    calls: Sequence[Callable[[], _Answer]],
+    workers: int,
+    modules: Sequence[str],
+    on_done: Callable[[int, _Answer], None] = lambda number, answer: None,
+) -> list[_Answer]:
     """What each call returns, in their order, from up to `workers` processes whose server imports `modules`.
 
     Calls are functions of modules, or partials of such; those that cannot be sent are made in this process, as all are
-    where there is one worker. The first error that a call raises is raised here, once those under way have ended;
-    `BackdoorError` where a process dies.
+    where there is one worker. `on_done` hears the number of each call, as it is answered, and the answer. The first
+    error that a call raises is raised here, once those under way have ended; `BackdoorError` where a process dies.
     """
+    answers: dict[int, _Answer] = {}
     sent = _sent(calls) if min(workers, len(calls)) > 1 else None
     if sent is None:
-        return [call() for call in calls]
+        for number, call in enumerate(calls):
+            answers[number] = call()
+            on_done(number, answers[number])
+        return list(answers.values())
     executor = ProcessPoolExecutor(min(workers, len(sent)), context(modules), _set_up)
     try:
-        futures = [executor.submit(_answer, call) for call in sent]
-        return [pickle.loads(future.result()) for future in futures]
+        futures = {executor.submit(_answer, pickled): number for number, pickled in enumerate(sent)}
+        for future in as_completed(futures):
+            number = futures[future]
+            answers[number] = pickle.loads(future.result())
+            on_done(number, answers[number])
     except BrokenProcessPool:
         raise BackdoorError("a worker process died: out of memory, or killed") from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+    return [answers[number] for number in range(len(calls))]
 
 
 def _sent(calls: Sequence[Callable[[], Any]]) -> list[bytes] | None:

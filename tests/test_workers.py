@@ -29,7 +29,10 @@ def refused(number: int) -> None:
 
 
 def test_calls_are_answered_in_their_order_by_other_processes_of_one_thread():
-    answers = call_all([partial(doubled, torch.full((3,), float(n))) for n in range(5)], 2, MODULES)
+    heard = {}
+    calls = [partial(doubled, torch.full((3,), float(n))) for n in range(5)]
+    answers = call_all(calls, 2, MODULES, lambda number, answer: heard.update({number: answer[0]}))
+    assert heard == {number: answer[0] for number, answer in enumerate(answers)}
     assert [answer[1].tolist() for answer in answers] == [[2.0 * n] * 3 for n in range(5)]
     assert os.getpid() not in {answer[0] for answer in answers}
     assert {answer[2] for answer in answers} == {1}
@@ -47,7 +50,7 @@ def test_what_cannot_be_sent_is_called_here():
 
 
 def test_the_first_error_is_raised_here_as_it_was():
-    calls = [partial(abs, -1), partial(refused, 1), partial(refused, 2)]
+    calls = [partial(abs, -1), partial(refused, 1), partial(abs, -2)]
     with pytest.raises(BackdoorError, match=r"^number 1 is wrong$"):
         call_all(calls, 2, MODULES)
 

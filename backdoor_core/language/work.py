@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +35,7 @@ from backdoor_core.language.tokenizer import (
 )
 from backdoor_core.notes_params import NotesParams, Recipe
 from backdoor_core.statistics import Floats
+from backdoor_core.workers import call_all
 
 WEIGHTS = "model.safetensors"
 NLL = "nll.npy"
@@ -191,34 +190,15 @@ def run_all(
 
     The function is one of a module. The first error ends all; a `BackdoorError` of a worker stays one.
     """
-    answers: dict[int, Answer] = {}
-    if min(workers, len(items)) < 2:
-        before = torch.get_num_threads()
-        try:
-            for number, item in enumerate(items):
-                answers[number] = function(item)
-                on_done(item, answers[number])
-        finally:
-            torch.set_num_threads(before)
-        return [answers[number] for number in range(len(items))]
-    # Nothing is shared by accident: a fork of this process would inherit the locks of torch's threads.
-    executor = ProcessPoolExecutor(min(workers, len(items)), multiprocessing.get_context("spawn"), _set_up)
+    before = torch.get_num_threads()
     try:
-        futures = {executor.submit(function, item): number for number, item in enumerate(items)}
-        for future in as_completed(futures):
-            number = futures[future]
-            answers[number] = future.result()
-            on_done(items[number], answers[number])
-    except BackdoorError:
-        raise
+        return call_all(
+            [partial(function, item) for item in items],
+            workers,
+            [__name__],
+            lambda number, answer: on_done(items[number], answer),
+        )
     except OSError as error:
         raise BackdoorError(f"a worker process failed: {error}") from error
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-    return [answers[number] for number in range(len(items))]
-
-
-def _set_up() -> None:
-    # Ctrl-C reaches the whole process group; the parent decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+        torch.set_num_threads(before)
