@@ -19,12 +19,8 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 from rich.table import Table
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
-from threadpoolctl import threadpool_limits
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 
 from backdoor_core.contracts import Context, InputSpec, TorchModel
 from backdoor_core.learning.loop import fit
@@ -72,8 +68,8 @@ def cases(quick: bool) -> list[Case]:
     rows, short = (2000, 500) if quick else (7000, 1000)
     found = []
     for name, hidden, dropout, epochs, many in (
-        ("mlp 64-32, dropout 0.1", small, 0.1, 5, ((8, 10), (64, 10))),
-        ("mlp 64-32, no dropout", small, 0.0, 5, ((8, 10), (64, 10))),
+        ("mlp 64-32, dropout 0.1", small, 0.1, 5, ((8, 20), (64, 20))),
+        ("mlp 64-32, no dropout", small, 0.0, 5, ((8, 20), (64, 20))),
         ("mlp 512-256-128, dropout 0.1", large, 0.1, 2, ((8, 3), (64, 2))),
         ("mlp 512-256-128, no dropout", large, 0.0, 2, ()),
     ):
@@ -125,6 +121,11 @@ def data_loader(case: Case, epochs: int) -> None:
 
 
 def scikit_learn(case: Case, epochs: int) -> None:
+    # Here, for each worker process imports this module, and has no use for scikit-learn.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+    from threadpoolctl import threadpool_limits
+
     (x, y), (z, _) = data(case)
     network = MLPClassifier(case.hidden, batch_size=256, max_iter=epochs, tol=0.0, n_iter_no_change=epochs)
     with warnings.catch_warnings(), threadpool_limits(1):
@@ -164,6 +165,8 @@ def products_per_second() -> float:
 
 def floor(case: Case, rate: float) -> float:
     """Milliseconds an epoch of one model would take if it were matrix products alone, at `rate` operations a second."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     train, validation = data(case)
     network = case.model.build(case.spec).train()
     with FlopCounterMode(display=False) as forward, torch.no_grad():

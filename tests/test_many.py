@@ -13,7 +13,7 @@ from backdoor_core.learning.adam import Adam
 from backdoor_core.learning.loop import Fit, fit
 from backdoor_core.learning.many import Job, fit_group, fit_many
 from backdoor_core.learning.pool import fit_in_pool
-from backdoor_core.learning.stacked import NotStackable, fit_stacked, stackable
+from backdoor_core.learning.stacked import fit_stacked
 from backdoor_core.params import TrainParams
 from backdoor_models.mlp import MLP, MLPOptions
 
@@ -217,37 +217,17 @@ def test_a_job_whose_tensors_do_not_fit_is_named(change, problem):
         fit_many(mlp(), SPEC, jobs, TrainParams(**TRAIN))
 
 
-def test_only_networks_without_a_second_meaning_are_stacked():
-    x = torch.randn(2, 6)
-    assert stackable(mlp().build(SPEC), x)
-    assert not stackable(Recurrent(None, Context(root=None)).build(SERIES), torch.randn(2, 5, 6))
-    assert not stackable(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 1), nn.Flatten(0)), x)
-    assert not stackable(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 1), Squeeze()), x)
-    # A mean over "the first axis behind the batch" would be one over the batch.
-    assert not stackable(nn.Sequential(MeanOver(1)), x)
-    assert stackable(nn.Sequential(nn.Linear(6, 1), nn.Dropout(0.1), Squeeze()), x)
-    assert not stackable(nn.Sequential(nn.Linear(6, 1), Drops(), Squeeze()), x), "one by one it has torch's masks"
-    with pytest.raises(NotStackable):
+def test_what_is_no_chain_of_layers_is_not_stacked():
+    with pytest.raises(ValueError, match="networks of normed cannot be stacked"):
         fit_stacked(Normed(None, Context(root=None)), SPEC, three_jobs(), TrainParams(**TRAIN))
+    params = TrainParams(**(TRAIN | {"epochs": 2}))
+    model = Normed(None, Context(root=None))
+    assert_same(fit_many(model, SPEC, three_jobs(), params, workers=1), one_by_one(model, three_jobs(), params))
 
 
 class Squeeze(nn.Module):
     def forward(self, x):
         return x.squeeze(-1)
-
-
-class Drops(nn.Module):
-    def forward(self, x):
-        return nn.functional.dropout(x, 0.1)
-
-
-class MeanOver(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.dim, self.scale = dim, nn.Parameter(torch.ones(()))
-
-    def forward(self, x):
-        return x.mean(self.dim)
 
 
 class LogisticNetwork(nn.Module):
@@ -257,6 +237,9 @@ class LogisticNetwork(nn.Module):
 
     def forward(self, x):
         return self.last(x.flatten(1)).squeeze(-1)
+
+    def layers(self):
+        return [self.last]
 
 
 class RecurrentNetwork(nn.Module):

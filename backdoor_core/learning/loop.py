@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +18,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.chain import Chain, Scratch, chain_of, slopes
 from backdoor_core.learning.dropout import Masks, own_dropout
 from backdoor_core.learning.inputs import Inputs, in_batches, mini_batches
 from backdoor_core.learning.network import OwnLoss
-from backdoor_core.learning.progress import Epoch, Progress
+from backdoor_core.learning.progress import Epoch, Progress, copied_state
 from backdoor_core.learning.resume import fingerprint, load_progress, save_progress
 from backdoor_core.params import TrainParams
 from backdoor_core.ranking import average_precision
@@ -81,7 +81,9 @@ def fit(
         # Its own generator: the order of stays does not depend on how many numbers the layers drew.
         order = torch.Generator().manual_seed(seed)
         optimizer = Adam(network.parameters(), params.learning_rate, params.weight_decay)
-        step = _Step(network, optimizer, params, positive_weight(params, labels), device, Masks(seed))
+        # A GPU would not gain: it goes on while Python asks for the next call.
+        chain = chain_of(network) if device.type == "cpu" else None
+        step = _Step(network, optimizer, params, positive_weight(params, labels), device, Masks(seed), chain)
         progress, mark = Progress(), ""
         if resume is not None:
             mark = fingerprint(model, params, seed, train, validation)
@@ -97,7 +99,7 @@ def fit(
             if resume is not None:
                 save_progress(resume, mark, progress, network, optimizer, order)
             on_epoch(epoch)
-    last = copy.deepcopy(network.state_dict())
+    last = copied_state(network)
     network.load_state_dict(progress.best_state)
     if resume is not None:
         resume.unlink(missing_ok=True)
@@ -114,6 +116,8 @@ class _Step:
     pos_weight: Tensor | None
     device: torch.device
     masks: Masks
+    chain: Chain | None
+    scratch: Scratch = field(default_factory=Scratch)
 
     @cached_property
     def own_loss(self) -> Callable[..., Tensor] | None:
@@ -124,19 +128,32 @@ class _Step:
         """Mean loss per stay over the mini-batches of one epoch, as they were met."""
         self.network.train()
         total = torch.zeros((), dtype=torch.float64, device=self.device if self.device.type != "mps" else "cpu")
-        parameters = self.optimizer.parameters
+        gradients_of = self._by_autograd if self.chain is None else partial(self._in_closed_form, self.chain)
         with self._own_masks():
             for rows in mini_batches(inputs, self.params.batch_size, order):
                 x, y = inputs.index_select(0, rows), labels.index_select(0, rows)
-                with self._precision():
-                    loss = self._loss(x, y)
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+                loss, gradients = gradients_of(x, y)
                 if self.params.clip_norm is not None:
                     _clip(gradients, self.params.clip_norm)
                 self.optimizer.step(gradients)
                 # Summed on the device: to fetch each loss would wait for the GPU at every step.
-                total += loss.detach().to(total.device) * len(rows)
+                total += loss.to(total.device) * len(rows)
         return float(total) / len(labels)
+
+    def _by_autograd(self, x: Inputs, y: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """The mean loss per stay, and its gradient by each parameter."""
+        with self._precision():
+            loss = self._loss(x, y)
+        parameters = self.optimizer.parameters
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+    @torch.no_grad()
+    def _in_closed_form(self, chain: Chain, x: Inputs, y: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """The same of a chain of layers. Overwrites `x`."""
+        weights = self.optimizer.parameters
+        logits, kept = chain.logits(weights, cast(Tensor, x), self.masks.fill, self.scratch)
+        loss = binary_cross_entropy_with_logits(logits, y, pos_weight=self.pos_weight)
+        return loss, chain.gradients(weights, kept, slopes(logits, y, self.pos_weight).div_(len(y)), self.scratch)
 
     def _own_masks(self) -> AbstractContextManager[None]:
         """On the CPU; a GPU draws its masks faster than they could be brought to it."""
@@ -155,7 +172,7 @@ class _Step:
         return binary_cross_entropy_with_logits(self.network(inputs).float(), labels, pos_weight=self.pos_weight)
 
 
-def _clip(gradients: tuple[Tensor, ...], limit: float) -> None:
+def _clip(gradients: Sequence[Tensor], limit: float) -> None:
     """Scale the gradient to a norm of at most `limit`, in place (Pascanu et al. 2013, arXiv 1211.5063)."""
     factor = (limit / (nn.utils.get_total_norm(gradients) + 1e-6)).clamp(max=1)
     for gradient in gradients:

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from backdoor_core.contracts import EventSpec, InputSpec, TorchModel
+from backdoor_core.learning.chain import chain_of
 from backdoor_core.learning.event_batch import EventBatch
 from backdoor_core.learning.inputs import Inputs
 from backdoor_core.learning.job import Job, check_jobs
 from backdoor_core.learning.loop import Fit, fit, pick_device
 from backdoor_core.learning.pool import fit_in_pool
-from backdoor_core.learning.stacked import fit_stacked, stackable
+from backdoor_core.learning.stacked import fit_stacked
 from backdoor_core.params import TrainParams
 from backdoor_core.workers import cpus
 
@@ -62,7 +63,7 @@ def fit_many(
     cpu = pick_device(params.device).type == "cpu"
     with torch.random.fork_rng():
         network = model.build(spec)
-    stacks = cpu and params.precision == "float32" and _small(network) and stackable(network, jobs[0].inputs)
+    stacks = cpu and params.precision == "float32" and _small(network) and chain_of(network) is not None
     if workers is None:
         each = _SECONDS_PER_STACKED_STEP if stacks else _SECONDS_PER_STEP
         workers = cpus() if _seconds(network, jobs, params, each) > _SECONDS_TO_START else 1

@@ -1,8 +1,9 @@
 """The shape that the bench expects of every torch model."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from backdoor_core.learning.inputs import Inputs
 
@@ -17,6 +18,15 @@ class Network(Protocol):
 
     def head(self, z: Tensor) -> Tensor:
         """(batch,) logits from those activations."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """Says that it is a chain of layers, each the only input of the next: it is fitted faster (`chain`)."""
+
+    def layers(self) -> Sequence[nn.Module]:
+        """`nn.Linear`, `nn.ReLU` and `nn.Dropout` as `forward` calls them, the last linear and of one output."""
         ...
 
 

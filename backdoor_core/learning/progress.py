@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field
 
@@ -21,6 +20,11 @@ class Epoch:
     validation_auprc: float
 
 
+def copied_state(network: nn.Module) -> dict[str, Tensor]:
+    """The network's weights and buffers as they are now."""
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
 @dataclass
 class Progress:
     """What of a fit changes from epoch to epoch, apart from weights, optimizer and random states."""
@@ -36,10 +40,10 @@ class Progress:
         """Take note of a finished epoch; higher scores are better."""
         self.curve.append(epoch)
         if keep_states and epoch.epoch.bit_count() == 1:
-            self.states[epoch.epoch] = copy.deepcopy(network.state_dict())
+            self.states[epoch.epoch] = copied_state(network)
         if score > self.best_score or not self.best_state:
             self.best_score, self.best_epoch = score, epoch.epoch
-            self.best_state = copy.deepcopy(network.state_dict())
+            self.best_state = copied_state(network)
 
     def stopped(self, params: TrainParams) -> bool:
         """Whether no further epoch is due."""

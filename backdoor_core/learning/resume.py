@@ -19,12 +19,15 @@ from backdoor_core.learning.inputs import Inputs, tensors_of
 from backdoor_core.learning.progress import Epoch, Progress
 from backdoor_core.params import TrainParams
 
+_FORM = 2
+"""Of what is written: a file of another form belongs to another version, and is not gone on from."""
+
 
 def fingerprint(
     model: TorchModel, params: TrainParams, seed: int, train: tuple[Inputs, Tensor], validation: tuple[Inputs, Tensor]
 ) -> str:
     """SHA-256 of everything a fit depends on: another model, option, seed or row must not go on from this state."""
-    options = {"model": model.name, "options": model.options.model_dump(mode="json"), "seed": seed}
+    options = {"form": _FORM, "model": model.name, "options": model.options.model_dump(mode="json"), "seed": seed}
     digest = hashlib.sha256(json.dumps([options, params.model_dump(mode="json")], sort_keys=True).encode())
     for tensor in (*tensors_of(train[0]), train[1], *tensors_of(validation[0]), validation[1]):
         digest.update(str(tuple(tensor.shape)).encode())

@@ -29,6 +29,10 @@ class MLPNetwork(HeadedNetwork):
         embedded: Tensor = self.body(x)
         return embedded
 
+    def layers(self) -> list[nn.Module]:
+        """All layers in order; see `backdoor_core.learning.network.Layered`."""
+        return [*self.body, self.last]
+
 
 class LogisticNetwork(HeadedNetwork):
     """One linear unit on the channels themselves."""
@@ -36,3 +40,7 @@ class LogisticNetwork(HeadedNetwork):
     def embed(self, x: Tensor) -> Tensor:
         """(batch, channels): x itself."""
         return x.flatten(1)
+
+    def layers(self) -> list[nn.Module]:
+        """The one layer; see `backdoor_core.learning.network.Layered`."""
+        return [self.last]

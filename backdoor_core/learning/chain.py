@@ -1,0 +1,153 @@
+"""Gradients of a chain of layers in closed form: autograd's own numbers, without its bookkeeping.
+
+Autograd notes every call and walks the notes back, which takes most of a small network's step. The gradient of linear
+layers, ReLU and dropout in a row is a few products that can be written down (Rumelhart et al. 1986, Nature 323). They
+are taken here by the kernels that autograd calls, in its order, so that the results are equal to the last bit.
+
+Weights are lists of tensors in the order of ``network.parameters()``. Several networks of one shape may be stacked
+along a leading axis of K models; everything else then has that axis too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from backdoor_core.learning.network import Layered, OwnLoss
+
+Fill = Callable[[Tensor, float], Tensor]
+"""Fills a tensor with the dropout mask of a rate, already divided by the share that is kept."""
+
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: positions of its weight (outputs, inputs) and bias (outputs) among the parameters."""
+
+    weight: int
+    bias: int | None
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """A rectifier."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A dropout layer and its rate."""
+
+    p: float
+
+
+class Scratch:
+    """Tensors that are used again at each step: the system would have to clear the pages of new ones."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int, tuple[int, ...]], Tensor] = {}
+
+    def take(self, name: str, place: int, *shape: int) -> Tensor:
+        """The float32 tensor of that name, place and shape, with whatever it holds."""
+        key = (name, place, shape)
+        if key not in self._held:
+            self._held[key] = torch.empty(shape)
+        return self._held[key]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The layers of a network in the order of its forward pass; the last is linear, with one output.
+
+    What its methods return is overwritten when they are called with the same `Scratch` again.
+    """
+
+    layers: tuple[Linear | ReLU | Dropout, ...]
+
+    def logits(self, weights: Sequence[Tensor], x: Tensor, fill: Fill, scratch: Scratch) -> tuple[Tensor, list[Tensor]]:
+        """(batch,) logits in training mode of x (batch, channels), and what `gradients` needs. Overwrites `x`.
+
+        `fill` is asked for one mask after the other. To be called where torch notes no gradient.
+        """
+        kept = []
+        for place, layer in enumerate(self.layers):
+            if isinstance(layer, Linear):
+                kept.append(x)
+                weight, bias = weights[layer.weight], None if layer.bias is None else weights[layer.bias]
+                x = _linear(x, weight, bias, scratch.take("activations", place, *x.shape[:-1], weight.shape[-2]))
+            elif isinstance(layer, ReLU):
+                kept.append(x.relu_())
+            else:
+                mask = fill(scratch.take("mask", place, *x.shape), layer.p)
+                x.mul_(mask)
+                kept.append(mask)
+        return x.squeeze(-1), kept
+
+    def gradients(
+        self, weights: Sequence[Tensor], kept: Sequence[Tensor], slopes: Tensor, scratch: Scratch
+    ) -> list[Tensor]:
+        """The gradient by each of the weights, from what `logits` kept and the (batch,) slopes of the loss by logit."""
+        product = torch.mm if slopes.ndim == 1 else torch.bmm
+        found = [scratch.take("gradient", place, *weight.shape) for place, weight in enumerate(weights)]
+        back = slopes.unsqueeze(-1)
+        for place, (layer, seen) in reversed(list(enumerate(zip(self.layers, kept, strict=True)))):
+            if isinstance(layer, Linear):
+                product(back.mT, seen, out=found[layer.weight])
+                if layer.bias is not None:
+                    torch.sum(back, -2, out=found[layer.bias])
+                if place > 0:
+                    back = product(back, weights[layer.weight], out=scratch.take("back", place, *seen.shape))
+            elif isinstance(layer, ReLU):
+                # What dropout made 0 behind it stays 0: its mask was multiplied before.
+                _relu_backward(back, seen, 0, grad_input=back)
+            else:
+                back.mul_(seen)
+        return found
+
+
+def chain_of(network: nn.Module) -> Chain | None:
+    """The chain that a network says it is (`network.Layered`); None where it is none or holds anything else."""
+    if not isinstance(network, Layered) or isinstance(network, OwnLoss) or next(network.buffers(), None) is not None:
+        return None
+    weights = list(network.parameters())
+    if any(w.dtype != torch.float32 or not w.requires_grad for w in weights):
+        return None
+    places = {id(weight): place for place, weight in enumerate(weights)}
+    found: list[Linear | ReLU | Dropout] = []
+    for layer in network.layers():
+        # A subclass may compute something else.
+        if type(layer) is nn.Linear:
+            bias = None if layer.bias is None else places.get(id(layer.bias), -1)
+            found.append(Linear(places.get(id(layer.weight), -1), bias))
+        elif type(layer) is nn.ReLU:
+            found.append(ReLU())
+        elif type(layer) is nn.Dropout:
+            # As `dropout.dropped`: a rate of 0 asks for no mask.
+            found += [Dropout(layer.p)] if layer.p > 0 else []
+        else:
+            return None
+    used = [place for link in found if isinstance(link, Linear) for place in (link.weight, link.bias)]
+    # A weight that no layer has, that two share, or that is not the network's, needs autograd.
+    whole = sorted(place for place in used if place is not None) == list(range(len(weights)))
+    ends = bool(found) and isinstance(found[-1], Linear) and len(weights[found[-1].weight]) == 1
+    return Chain(tuple(found)) if whole and ends else None
+
+
+def slopes(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
+    """The derivative of each stay's cross-entropy by its logit; `pos_weight` weighs the stays of label 1."""
+    if pos_weight is None:
+        return logits.sigmoid().sub_(labels)
+    weighted = pos_weight * labels
+    return weighted.add(1).sub_(labels).mul_(logits.sigmoid()).sub_(weighted)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    """(..., batch, outputs) from x (..., batch, inputs)."""
+    if x.ndim == 2:
+        return torch.mm(x, weight.mT, out=out) if bias is None else torch.addmm(bias, x, weight.mT, out=out)
+    if bias is None:
+        return torch.bmm(x, weight.mT, out=out)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=out)
