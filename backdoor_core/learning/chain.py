@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from backdoor_core.learning.network import Layered, OwnLoss
+from backdoor_core.learning.products import product
 
 Fill = Callable[[Tensor, float], Tensor]
 """Fills a tensor with the dropout mask of a rate, already divided by the share that is kept."""
@@ -73,11 +74,13 @@ class Chain:
         `fill` is asked for one mask after the other. To be called where torch notes no gradient.
         """
         kept = []
+        times = product if x.ndim == 2 else _products
         for place, layer in enumerate(self.layers):
             if isinstance(layer, Linear):
                 kept.append(x)
                 weight, bias = weights[layer.weight], None if layer.bias is None else weights[layer.bias]
-                x = _linear(x, weight, bias, scratch.take("activations", place, *x.shape[:-1], weight.shape[-2]))
+                out = scratch.take("activations", place, *x.shape[:-1], weight.shape[-2])
+                x = times(x, weight.mT, bias, out=out)
             elif isinstance(layer, ReLU):
                 kept.append(x.relu_())
             else:
@@ -90,16 +93,16 @@ class Chain:
         self, weights: Sequence[Tensor], kept: Sequence[Tensor], slopes: Tensor, scratch: Scratch
     ) -> list[Tensor]:
         """The gradient by each of the weights, from what `logits` kept and the (batch,) slopes of the loss by logit."""
-        product = torch.mm if slopes.ndim == 1 else torch.bmm
+        times = product if slopes.ndim == 1 else _products
         found = [scratch.take("gradient", place, *weight.shape) for place, weight in enumerate(weights)]
         back = slopes.unsqueeze(-1)
         for place, (layer, seen) in reversed(list(enumerate(zip(self.layers, kept, strict=True)))):
             if isinstance(layer, Linear):
-                product(back.mT, seen, out=found[layer.weight])
+                found[layer.weight] = times(back.mT, seen, out=found[layer.weight])
                 if layer.bias is not None:
                     torch.sum(back, -2, out=found[layer.bias])
                 if place > 0:
-                    back = product(back, weights[layer.weight], out=scratch.take("back", place, *seen.shape))
+                    back = times(back, weights[layer.weight], out=scratch.take("back", place, *seen.shape))
             elif isinstance(layer, ReLU):
                 # What dropout made 0 behind it stays 0: its mask was multiplied before.
                 _relu_backward(back, seen, 0, grad_input=back)
@@ -144,10 +147,6 @@ def slopes(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
     return weighted.add(1).sub_(labels).mul_(logits.sigmoid()).sub_(weighted)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
-    """(..., batch, outputs) from x (..., batch, inputs)."""
-    if x.ndim == 2:
-        return torch.mm(x, weight.mT, out=out) if bias is None else torch.addmm(bias, x, weight.mT, out=out)
-    if bias is None:
-        return torch.bmm(x, weight.mT, out=out)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT, out=out)
+def _products(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """`product` of each of K models: (K, m, n) of a (K, m, k) and b (K, k, n), plus a bias (K, n)."""
+    return torch.bmm(a, b, out=out) if bias is None else torch.baddbmm(bias.unsqueeze(1), a, b, out=out)
