@@ -317,6 +317,9 @@ class TorchModel(Model):
 
         A model with the capability "attention" has a fourth, ``attention(x)`` -> a list with one tensor
         (batch, heads, tokens, tokens) for each layer, rows summing to 1.
+
+        One that is nothing but linear layers, ReLU and dropout in a row may name them in ``chain()``: it is then
+        fitted about twice as fast, several at once (`backdoor_core.learning.network.Layered`).
         """
 
 

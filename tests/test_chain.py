@@ -23,14 +23,14 @@ class Row(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x).squeeze(-1)
 
-    def layers(self) -> list[nn.Module]:
+    def chain(self) -> list[nn.Module]:
         return list(self.body)
 
 
 class Silent(Row):
     """The same, without a word."""
 
-    layers = None
+    chain = None
 
 
 @st.composite
@@ -67,9 +67,22 @@ def test_gradients_are_those_of_autograd_to_the_last_bit(layers, n, pos_weight):
     weights = [w.detach() for w in network.parameters()]
     scratch = Scratch()
     for _ in range(2):  # the second time with what the first left behind
-        logits, kept = chain.logits(weights, x.clone(), Masks(4).fill, scratch)
+        logits, kept = chain.logits(weights, x.clone(), Masks(4).drop, scratch)
         found = chain.gradients(weights, kept, slopes(logits, y, weight).div_(n), scratch)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_gradients_of_wide_layers_are_those_of_autograd_but_for_rounding():
+    torch.manual_seed(0)
+    network = Row(nn.Linear(6, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 1))
+    x, y = stays(256)
+    expected = by_autograd(network, x, y, None)
+    weights = [w.detach() for w in network.parameters()]
+    chain, scratch = chain_of(network), Scratch()
+    logits, kept = chain.logits(weights, x.clone(), Masks(4).drop, scratch)
+    found = chain.gradients(weights, kept, slopes(logits, y, None).div_(256), scratch)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -82,18 +95,17 @@ def test_a_leading_axis_of_models_takes_each_by_itself(layers, count):
     chain = chain_of(networks[0])
     masks = [Masks(k) for k in range(count)]
 
-    def fill(mask: Tensor, p: float) -> Tensor:
-        for own, part in zip(masks, mask, strict=True):
-            own.fill(part, p)
-        return mask
+    def drop(activations: Tensor, p: float) -> None:
+        for own, part in zip(masks, activations, strict=True):
+            own.drop(part, p)
 
     scratch = Scratch()
-    logits, kept = chain.logits(weights, x.clone(), fill, scratch)
+    logits, kept = chain.logits(weights, x.clone(), drop, scratch)
     found = chain.gradients(weights, kept, slopes(logits, y, torch.ones(count, 1)), scratch)
     for k in range(count):
         own = [w[k] for w in weights]
         other = Scratch()
-        alone, seen = chain.logits(own, x[k].clone(), Masks(k).fill, other)
+        alone, seen = chain.logits(own, x[k].clone(), Masks(k).drop, other)
         torch.testing.assert_close(logits[k], alone)
         for ours, theirs in zip(found, chain.gradients(own, seen, slopes(alone, y[k], None), other), strict=True):
             torch.testing.assert_close(ours[k], theirs, rtol=1e-4, atol=1e-4)
@@ -143,7 +155,7 @@ class Wide(nn.Linear):
 class Foreign(Row):
     """Names a layer that is not its own."""
 
-    def layers(self) -> list[nn.Module]:
+    def chain(self) -> list[nn.Module]:
         return [nn.Linear(6, 1)]
 
 

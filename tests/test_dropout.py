@@ -29,6 +29,14 @@ def test_rates_at_the_ends():
     assert dropped(masks.like, torch.ones(3), 0.0).eq(1).all()
 
 
+@given(st.floats(0, 1), st.integers(0, 40))
+def test_dropping_in_place_is_multiplying_by_the_mask(p, n):
+    x = torch.randn(n, 3)
+    dropped_in_place = x.clone()
+    Masks(2).drop(dropped_in_place, p)
+    assert torch.equal(dropped_in_place, x * Masks(2).like(x, p))
+
+
 def test_places_are_independent_of_each_other_and_of_the_mask_before():
     masks = Masks(5)
     found = torch.stack([masks.like(torch.empty(64), 0.5) > 0 for _ in range(4000)]).double()

@@ -238,7 +238,7 @@ class LogisticNetwork(nn.Module):
     def forward(self, x):
         return self.last(x.flatten(1)).squeeze(-1)
 
-    def layers(self):
+    def chain(self):
         return [self.last]
 
 

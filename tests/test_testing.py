@@ -82,6 +82,24 @@ def test_a_good_torch_model_passes(check):
     check()
 
 
+class Layered(Net):
+    """Names its layers as they are."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.relu, self.dropout = nn.ReLU(), nn.Dropout(0.1)
+
+    def embed(self, x):
+        return self.dropout(self.relu(self.body(x)))
+
+    def chain(self):
+        return [self.body, self.relu, self.dropout, self.last]
+
+
+def test_a_model_that_names_its_layers_passes():
+    models.the_layers_are_those_of_forward(type("L", (GoodModel,), {"network": Layered})(NoOptions(), Context(Path())))
+
+
 def broken_model(method, function, capabilities=GoodModel.capabilities):
     return type(
         "Broken", (GoodModel,), {"network": type("BrokenNet", (Net,), {method: function}), "capabilities": capabilities}
@@ -180,6 +198,11 @@ def noisy(self, x):
             models.attention_is_declared_where_there_is_some,
             type("B", (GoodModel,), {"capabilities": frozenset({"attention"})}),
             "no method `attention`",
+        ),
+        (
+            models.the_layers_are_those_of_forward,
+            broken_model("chain", lambda s: [s.body, s.last]),
+            "are not those of forward",
         ),
         (models.overfits_64_rows, type("B", (GoodModel,), {"network": Weak}), "should fall below 0.1"),
         (

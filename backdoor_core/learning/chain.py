@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from backdoor_core.learning.dropout import scale
 from backdoor_core.learning.network import Layered, OwnLoss
 from backdoor_core.learning.products import product
 
-Fill = Callable[[Tensor, float], Tensor]
-"""Fills a tensor with the dropout mask of a rate, already divided by the share that is kept."""
+Drop = Callable[[Tensor, float], None]
+"""Multiplies a tensor by the next dropout mask of a rate, in place (`dropout.Masks.drop`)."""
 
 _relu_backward = torch.ops.aten.threshold_backward.grad_input
 
@@ -68,10 +69,10 @@ class Chain:
 
     layers: tuple[Linear | ReLU | Dropout, ...]
 
-    def logits(self, weights: Sequence[Tensor], x: Tensor, fill: Fill, scratch: Scratch) -> tuple[Tensor, list[Tensor]]:
+    def logits(self, weights: Sequence[Tensor], x: Tensor, drop: Drop, scratch: Scratch) -> tuple[Tensor, list[Tensor]]:
         """(batch,) logits in training mode of x (batch, channels), and what `gradients` needs. Overwrites `x`.
 
-        `fill` is asked for one mask after the other. To be called where torch notes no gradient.
+        `drop` is asked for one mask after the other. To be called where torch notes no gradient.
         """
         kept = []
         times = product if x.ndim == 2 else _products
@@ -83,10 +84,14 @@ class Chain:
                 x = times(x, weight.mT, bias, out=out)
             elif isinstance(layer, ReLU):
                 kept.append(x.relu_())
+            elif self._rectified(place):
+                drop(x, layer.p)
+                kept.append(x)
             else:
-                mask = fill(scratch.take("mask", place, *x.shape), layer.p)
-                x.mul_(mask)
+                mask = scratch.take("mask", place, *x.shape).fill_(1)
+                drop(mask, layer.p)
                 kept.append(mask)
+                x.mul_(mask)
         return x.squeeze(-1), kept
 
     def gradients(
@@ -104,11 +109,17 @@ class Chain:
                 if place > 0:
                     back = times(back, weights[layer.weight], out=scratch.take("back", place, *seen.shape))
             elif isinstance(layer, ReLU):
-                # What dropout made 0 behind it stays 0: its mask was multiplied before.
                 _relu_backward(back, seen, 0, grad_input=back)
+            elif self._rectified(place):
+                # What was dropped has become 0 in what ReLU keeps, and gets no gradient there.
+                back.mul_(scale(layer.p))
             else:
                 back.mul_(seen)
         return found
+
+    def _rectified(self, place: int) -> bool:
+        """Whether the dropout at this place comes right behind a ReLU: its mask then need not be kept."""
+        return place > 0 and isinstance(self.layers[place - 1], ReLU)
 
 
 def chain_of(network: nn.Module) -> Chain | None:
@@ -120,7 +131,7 @@ def chain_of(network: nn.Module) -> Chain | None:
         return None
     places = {id(weight): place for place, weight in enumerate(weights)}
     found: list[Linear | ReLU | Dropout] = []
-    for layer in network.layers():
+    for layer in network.chain():
         # A subclass may compute something else.
         if type(layer) is nn.Linear:
             bias = None if layer.bias is None else places.get(id(layer.bias), -1)

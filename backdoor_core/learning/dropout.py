@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _WHOLE = 2**16
@@ -31,19 +32,29 @@ class Masks:
         """Go to the masks of an epoch."""
         self.numbers = np.random.SFC64(np.random.SeedSequence([self.seed, epoch]))
 
-    def fill(self, mask: Tensor, p: float) -> Tensor:
-        """Fill a contiguous tensor of the CPU with 0, at the rate `p`, and else 1 / (1 - p)."""
-        values = mask.detach().numpy().reshape(-1)
-        least = round(p * _WHOLE)
-        if least == _WHOLE:
-            return mask.zero_()
-        drawn = self.numbers.random_raw(-(-values.size // 4)).view(np.uint16)[: values.size]
-        np.multiply(drawn >= least, values.dtype.type(_WHOLE / (_WHOLE - least)), out=values)
-        return mask
+    def drop(self, x: Tensor, p: float) -> None:
+        """Multiply a contiguous tensor of the CPU by its mask: 0 at the rate `p`, and else `scale(p)`; in place."""
+        values = x.numpy().reshape(-1)
+        # Not by a mask that is made first: of a large network that would be one more tensor to bring from memory.
+        np.multiply(values, self._kept(values.size, p), out=values)
+        np.multiply(values, values.dtype.type(scale(p)), out=values)
 
     def like(self, x: Tensor, p: float) -> Tensor:
         """The next mask, of the shape of `x`."""
-        return self.fill(torch.empty(x.shape, dtype=x.dtype), p)
+        kept = self._kept(x.numel(), p).astype(x.detach().numpy().dtype)
+        kept *= kept.dtype.type(scale(p))
+        return torch.from_numpy(kept).reshape(x.shape)
+
+    def _kept(self, size: int, p: float) -> NDArray[np.bool_]:
+        """Of that many activations, which are kept."""
+        drawn = self.numbers.random_raw(-(-size // 4)).view(np.uint16)[:size]
+        return np.asarray(drawn >= round(p * _WHOLE))
+
+
+def scale(p: float) -> float:
+    """What a kept activation is multiplied by; 0 where none is kept."""
+    least = round(p * _WHOLE)
+    return 0.0 if least == _WHOLE else _WHOLE / (_WHOLE - least)
 
 
 @contextmanager

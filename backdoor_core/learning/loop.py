@@ -151,7 +151,7 @@ class _Step:
     def _in_closed_form(self, chain: Chain, x: Inputs, y: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
         """The same of a chain of layers. Overwrites `x`."""
         weights = self.optimizer.parameters
-        logits, kept = chain.logits(weights, cast(Tensor, x), self.masks.fill, self.scratch)
+        logits, kept = chain.logits(weights, cast(Tensor, x), self.masks.drop, self.scratch)
         loss = binary_cross_entropy_with_logits(logits, y, pos_weight=self.pos_weight)
         return loss, chain.gradients(weights, kept, slopes(logits, y, self.pos_weight).div_(len(y)), self.scratch)
 

@@ -26,11 +26,11 @@ __all__ = ["Job", "fit_many"]
 # Measured with benchmarks/learning.py on two cores, float32, batches of 256.
 _STACKED_PARAMETERS = 60_000
 """Above, a step is bound by arithmetic, and the weights of several models leave the cache."""
-_STACK = 8
-"""Models a stack: twice as many are no faster, as their activations leave the cache."""
-_OPERATIONS_PER_SECOND = 20e9
-_SECONDS_PER_STEP, _SECONDS_PER_STACKED_STEP = 1e-3, 0.35e-3
-"""What a model's step takes beside its arithmetic: alone, and as its share of the step of a stack."""
+_STACK = 16
+"""Models a stack: of twice as many each is no faster, as their activations leave the cache."""
+_OPERATIONS_PER_SECOND = 40e9
+_SECONDS_PER_STEP = {"autograd": 1e-3, "chain": 0.3e-3, "stack": 0.15e-3}
+"""What a model's step takes beside its arithmetic: by autograd, in closed form, and as its share of a stack's."""
 _SECONDS_TO_START = 3.0
 """What the processes of a pool take until they fit."""
 
@@ -63,9 +63,10 @@ def fit_many(
     cpu = pick_device(params.device).type == "cpu"
     with torch.random.fork_rng():
         network = model.build(spec)
-    stacks = cpu and params.precision == "float32" and _small(network) and chain_of(network) is not None
+    chained = cpu and params.precision == "float32" and chain_of(network) is not None
+    stacks = chained and _small(network)
     if workers is None:
-        each = _SECONDS_PER_STACKED_STEP if stacks else _SECONDS_PER_STEP
+        each = _SECONDS_PER_STEP["stack" if stacks else "chain" if chained else "autograd"]
         workers = cpus() if _seconds(network, jobs, params, each) > _SECONDS_TO_START else 1
     tasks = _stacks(jobs, params, workers) if stacks else [[number] for number in range(len(jobs))]
     workers = min(workers, len(tasks))
@@ -94,14 +95,13 @@ def fit_group(
 
 
 def _stacks(jobs: Sequence[Job], params: TrainParams, workers: int) -> list[list[int]]:
-    """Numbers of jobs to be stacked: of as many batches each, evenly sized, and at least one stack a worker."""
+    """Numbers of jobs to be stacked: of as many batches each, evenly sized, and as many stacks for each worker."""
     alike: dict[int, list[int]] = defaultdict(list)
     for number, job in enumerate(jobs):
         alike[_batches(job, params)].append(number)
-    largest = min(_STACK, math.ceil(len(jobs) / workers))
     stacks = []
     for numbers in alike.values():
-        count = math.ceil(len(numbers) / largest)
+        count = min(len(numbers), workers * math.ceil(len(numbers) / (_STACK * workers)))
         cuts = [round(len(numbers) * k / count) for k in range(count + 1)]
         stacks += [numbers[a:b] for a, b in pairwise(cuts)]
     return sorted(stacks, key=len, reverse=True)

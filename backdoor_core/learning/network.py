@@ -25,7 +25,7 @@ class Network(Protocol):
 class Layered(Protocol):
     """Says that it is a chain of layers, each the only input of the next: it is fitted faster (`chain`)."""
 
-    def layers(self) -> Sequence[nn.Module]:
+    def chain(self) -> Sequence[nn.Module]:
         """`nn.Linear`, `nn.ReLU` and `nn.Dropout` as `forward` calls them, the last linear and of one output."""
         ...
 

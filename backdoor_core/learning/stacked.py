@@ -130,14 +130,11 @@ class _Stack:
         """One step of every member on its batch `rows`, of `sizes` stays; (K,) mean losses before it."""
         x, y = self._gather(rows, sizes)
 
-        def fill(mask: Tensor, p: float) -> Tensor:
-            if min(sizes) < max(sizes):
-                mask.zero_()
-            for member, part, size in zip(self.members, mask, sizes, strict=True):
-                member.masks.fill(part[:size], p)
-            return mask
+        def drop(activations: Tensor, p: float) -> None:
+            for member, part, size in zip(self.members, activations, sizes, strict=True):
+                member.masks.drop(part[:size], p)
 
-        logits, kept = self.chain.logits(self.weights, x, fill, self.scratch)
+        logits, kept = self.chain.logits(self.weights, x, drop, self.scratch)
         losses = binary_cross_entropy_with_logits(logits, y, pos_weight=self.pos_weight, reduction="none")
         # A shorter batch is filled up with stays of weight 0.
         counts = torch.tensor(sizes).unsqueeze(1)

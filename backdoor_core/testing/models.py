@@ -5,14 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from backdoor_core.contracts import Capability, TorchModel
+from backdoor_core.learning.chain import Scratch, chain_of, slopes
 from backdoor_core.learning.checkpoint import load_state, save_state
+from backdoor_core.learning.dropout import Masks, own_dropout
 from backdoor_core.learning.inputs import Inputs
 from backdoor_core.testing.check import expect
 from backdoor_core.testing.inputs import (
@@ -126,6 +128,24 @@ def attention_is_declared_where_there_is_some(model: TorchModel) -> None:
     expect(declared or not has, "the network has a method `attention`; declare the capability attention")
 
 
+def the_layers_are_those_of_forward(model: TorchModel) -> None:
+    """Where the network names its layers (`learning.network.Layered`), their gradients are those of forward."""
+    network = _network(model).train()
+    chain = chain_of(network)
+    if chain is None:
+        return
+    x, y = make_input(_spec(model), ROWS), (torch.arange(ROWS) % 2).float()
+    weights = list(network.parameters())
+    with own_dropout(network, Masks(0).like):
+        expected = torch.autograd.grad(binary_cross_entropy_with_logits(network(x), y), weights)
+    scratch = Scratch()
+    with torch.no_grad():
+        logits, kept = chain.logits(weights, cast(Tensor, copied(x)), Masks(0).drop, scratch)
+        found = chain.gradients(weights, kept, slopes(logits, y, None) / ROWS, scratch)
+    same = all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(found, expected, strict=True))
+    expect(same, "the gradients of `chain()` in a row are not those of forward: name all that forward calls, in order")
+
+
 def overfits_64_rows(model: TorchModel) -> None:
     """Adam brings the loss of 64 rows with random labels below 0.1 within 400 steps, at one of two learning rates."""
     x, y = make_input(_spec(model), ROWS), (torch.arange(ROWS) % 2).float()
@@ -173,6 +193,7 @@ RULES: Sequence[Callable[[TorchModel], None]] = (
     the_input_is_left_as_it_was,
     a_checkpoint_restores_the_model,
     attention_is_declared_where_there_is_some,
+    the_layers_are_those_of_forward,
     overfits_64_rows,
 )
 BY_CAPABILITY: Sequence[tuple[Capability, Callable[[TorchModel], None]]] = (

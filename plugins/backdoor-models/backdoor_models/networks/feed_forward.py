@@ -29,7 +29,7 @@ class MLPNetwork(HeadedNetwork):
         embedded: Tensor = self.body(x)
         return embedded
 
-    def layers(self) -> list[nn.Module]:
+    def chain(self) -> list[nn.Module]:
         """All layers in order; see `backdoor_core.learning.network.Layered`."""
         return [*self.body, self.last]
 
@@ -41,6 +41,6 @@ class LogisticNetwork(HeadedNetwork):
         """(batch, channels): x itself."""
         return x.flatten(1)
 
-    def layers(self) -> list[nn.Module]:
+    def chain(self) -> list[nn.Module]:
         """The one layer; see `backdoor_core.learning.network.Layered`."""
         return [self.last]
