@@ -10,10 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from backdoor_core.sweep_params import SweepParams
-from backdoor_core.workers import context, cpus
+from backdoor_core.workers import context, cpus, start_server
 
 Key = tuple[str, Any]
 """What a call is for, and which one."""
@@ -72,7 +73,8 @@ class LocalExecutor:
     def __init__(self, workers: int, retries: int) -> None:
         self.workers, self.retries = workers, retries
         self.calls: dict[Future[Any], _Call] = {}
-        self.pool = self._start()
+        # The server of the workers imports torch while the cohort is built; who asks it for a worker waits for that.
+        start_server(_IMPORTED)
 
     def share(self, value: Any) -> Any:
         """The value itself: workers of this machine are given paths."""
@@ -94,6 +96,11 @@ class LocalExecutor:
                 continue
             return self.calls.pop(future).key, future.result() if error is None else error
 
+    @cached_property
+    def pool(self) -> ProcessPoolExecutor:
+        """The workers, from the first call on."""
+        return ProcessPoolExecutor(self.workers, context(_IMPORTED), set_up_worker, (os.getpid(),))
+
     def close(self) -> None:
         """Stop all work."""
         for process in list((self.pool._processes or {}).values()):
@@ -108,7 +115,7 @@ class LocalExecutor:
         lost = list(self.calls.values())
         self.calls.clear()
         self.pool.shutdown(wait=True, cancel_futures=True)
-        self.pool = self._start()
+        del self.pool
         # The calls that were under way stand first; only they can be to blame.
         under_way, waiting = lost[: self.workers], lost[self.workers :]
         dead = [call for call in under_way if call.tries > self.retries]
@@ -118,13 +125,6 @@ class LocalExecutor:
         if not dead:
             return None
         return dead[0].key, RuntimeError(f"its process died, {dead[0].tries} times: out of memory, or killed")
-
-    def _start(self) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(self.workers, context(_IMPORTED), set_up_worker, (os.getpid(),))
-        # Processes start when they are first asked: let them import torch while the cohort is built.
-        for _ in range(self.workers):
-            pool.submit(os.getpid)
-        return pool
 
 
 def set_up_worker(parent: int | None = None) -> None:
