@@ -6,7 +6,7 @@
 The grid: mlp, three triggers, six rates, three seeds and two detectors on the default synthetic cohort. The separate
 runs are `train`, `evaluate` and `detect` of each cell, one run after the other and two at a time, with cohort, splits,
 clean models and poison made beforehand; `--sample` times so many of them and scales up. *Fits* are the seconds that
-workers spent in fitting, of the clean models too.
+workers spent in fitting, of the clean models too; beside them, what the same epochs take by a plain loop of torch.
 """
 
 from __future__ import annotations
@@ -77,6 +77,35 @@ def swept(folder: Path) -> tuple[float, float, int]:
     return seconds, fits, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
 
+def by_a_plain_loop(folder: Path, fits: int) -> float:
+    """Seconds of as many epochs as all `fits` took, by the usual calls of torch: one thread, tensors in memory."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+    from backdoor_core.contracts import Context, InputSpec
+    from backdoor_models.mlp import MLP
+
+    torch.set_num_threads(1)
+    network = MLP(MLP.Options(), Context(root=None)).build(InputSpec(tuple(f"f{i}" for i in range(60))))
+    optimizer = torch.optim.Adam(network.parameters())
+    x, y = torch.randn(8500, 60), (torch.rand(8500) < 0.12).float()
+    took = []
+    for _ in range(5):
+        started = time.perf_counter()
+        network.train()
+        for rows in torch.split(torch.randperm(7000), 256):
+            optimizer.zero_grad()
+            cross_entropy(network(x[rows]), y[rows]).backward()
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            cross_entropy(network(x[7000:]), y[7000:]).item()
+        took.append(time.perf_counter() - started)
+    # The clean retrains leave no curve: they count as the others on average.
+    epochs = [len(path.read_text().splitlines()) - 1 for path in (folder / "runs").rglob("learning_curve.csv")]
+    return min(took) * float(np.mean(epochs)) * fits
+
+
 def keep_cohort(folder: Path) -> None:
     """Remove all that a sweep made but its cohort, which the separate processes are given as well."""
     for path in (folder / "runs").iterdir():
@@ -127,6 +156,9 @@ def compare(folder: Path, sample: int) -> None:
         f"fits, of {WORKERS} workers' seconds               {fits:7.1f} s: {fits / (WORKERS * ours):.0%} of the sweep's"
     )
     print(f"sweep over fits alone                    {WORKERS * ours / fits:7.2f}")
+    clean = len({one.clean for one in planned}) * (1 + study.params.detection.nulls)
+    plain = by_a_plain_loop(folder, len(planned) + clean)
+    print(f"the same fits by a plain loop            {plain:7.1f} s: sweep over these {WORKERS * ours / plain:.2f}")
     keep_cohort(folder)
     ours, fits, _ = swept(folder)
     print(f"the same, given the cohort               {WORKERS * ours / fits:7.2f}, {ours:.1f} s")
