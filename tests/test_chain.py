@@ -57,13 +57,16 @@ def stays(n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 6, generator=draw), (torch.rand(n, generator=draw) < 0.4).float()
 
 
+ROWS = torch.zeros(2, 6)
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows_of_layers(), st.integers(1, 40), st.sampled_from([None, 3.0]))
 def test_gradients_are_those_of_autograd_to_the_last_bit(layers, n, pos_weight):
     network, (x, y) = Row(*layers), stays(n)
     weight = None if pos_weight is None else torch.tensor(pos_weight)
     expected = by_autograd(network, x, y, weight)
-    chain = chain_of(network)
+    chain = chain_of(network, x)
     weights = [w.detach() for w in network.parameters()]
     scratch = Scratch()
     for _ in range(2):  # the second time with what the first left behind
@@ -72,13 +75,36 @@ def test_gradients_are_those_of_autograd_to_the_last_bit(layers, n, pos_weight):
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("n", [256, 88, 2])
+def test_they_are_so_at_the_size_of_a_study(n):
+    torch.manual_seed(0)
+    network = Row(nn.Linear(60, 64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+    x, y = torch.randn(n, 60), (torch.rand(n) < 0.3).float()
+    weights = [w.detach() for w in network.parameters()]
+    chain, scratch = chain_of(network, x), Scratch()
+    logits, kept = chain.logits(weights, x.clone(), Masks(4).drop, scratch)
+    found = chain.gradients(weights, kept, slopes(logits, y, None).div_(n), scratch)
+    assert all(torch.equal(a, b) for a, b in zip(found, by_autograd(network, x, y, None), strict=True))
+
+
+def test_the_gradient_by_the_inputs_is_not_computed(monkeypatch):
+    network, (x, y) = Row(nn.Dropout(0.2), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 1)), stays(5)
+    weights = [w.detach() for w in network.parameters()]
+    made = []
+    monkeypatch.setattr("backdoor_core.learning.chain.product", lambda a, b, *rest, **_: made.append(1) or a @ b)
+    chain, scratch = chain_of(network, x), Scratch()
+    logits, kept = chain.logits(weights, x, Masks(4).drop, scratch)
+    chain.gradients(weights, kept, slopes(logits, y, None), scratch)
+    assert len(made) == 2 + 3, "two forward; back two by weight and one by the hidden layer"
+
+
 def test_gradients_of_wide_layers_are_those_of_autograd_but_for_rounding():
     torch.manual_seed(0)
     network = Row(nn.Linear(6, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 1))
     x, y = stays(256)
     expected = by_autograd(network, x, y, None)
     weights = [w.detach() for w in network.parameters()]
-    chain, scratch = chain_of(network), Scratch()
+    chain, scratch = chain_of(network, x), Scratch()
     logits, kept = chain.logits(weights, x.clone(), Masks(4).drop, scratch)
     found = chain.gradients(weights, kept, slopes(logits, y, None).div_(256), scratch)
     for ours, theirs in zip(found, expected, strict=True):
@@ -92,7 +118,7 @@ def test_a_leading_axis_of_models_takes_each_by_itself(layers, count):
     weights = [torch.stack([w.detach() * (k + 1) for k in range(count)]) for w in networks[0].parameters()]
     parts = [stays(7 + k) for k in range(count)]
     x, y = (torch.stack([part[i][:7] for part in parts]) for i in range(2))
-    chain = chain_of(networks[0])
+    chain = chain_of(networks[0], x[0])
     masks = [Masks(k) for k in range(count)]
 
     def drop(activations: Tensor, p: float) -> None:
@@ -137,7 +163,7 @@ class Fixed(TorchModel):
 
 def test_the_layers_are_found_in_their_order():
     network = Row(nn.Linear(6, 4, bias=False), nn.ReLU(), nn.Dropout(0.2), nn.Dropout(0.0), nn.Linear(4, 1))
-    assert chain_of(network) == Chain((Linear(0, None), ReLU(), Dropout(0.2), Linear(1, 2)))
+    assert chain_of(network, ROWS) == Chain((Linear(0, None), ReLU(), Dropout(0.2), Linear(1, 2)))
 
 
 class Scaled(Row):
@@ -157,6 +183,29 @@ class Foreign(Row):
 
     def chain(self) -> list[nn.Module]:
         return [nn.Linear(6, 1)]
+
+
+class Part(nn.Module):
+    """Has a part that happens to be called `chain`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chain = nn.Sequential(nn.Linear(6, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.chain(x).squeeze(-1)
+
+
+class Bare(Foreign):
+    """A network without layers of its own, but for one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+
+hooked = Row(nn.Linear(6, 1))
+hooked.body[0].register_forward_hook(lambda layer, given, answer: 2 * answer)
 
 
 class Scored(Row):
@@ -185,7 +234,16 @@ frozen.body[0].bias.requires_grad_(False)
         Foreign(nn.Linear(6, 1)),
         Scored(nn.Linear(6, 1)),
         frozen,
+        hooked,
+        Part(),
+        Bare(),
     ],
 )
 def test_what_the_closed_form_does_not_know_is_left_to_autograd(network):
-    assert chain_of(network) is None
+    assert chain_of(network, ROWS) is None
+
+
+def test_a_chain_reads_rows_and_nothing_else():
+    network = Row(nn.Linear(6, 1))
+    assert chain_of(network, ROWS) is not None
+    assert chain_of(network, torch.zeros(2, 3, 6)) is None

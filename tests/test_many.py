@@ -10,6 +10,7 @@ from torch import nn
 from backdoor_core.contracts import Context, InputSpec, TorchModel
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.adam import Adam
+from backdoor_core.learning.chain import Scratch
 from backdoor_core.learning.loop import Fit, fit
 from backdoor_core.learning.many import Job, fit_group, fit_many
 from backdoor_core.learning.pool import fit_in_pool
@@ -60,6 +61,60 @@ def assert_same(ours: list[Fit], theirs: list[Fit], atol: float = 1e-5) -> None:
             assert x.train_loss == pytest.approx(y.train_loss, rel=1e-5)
             assert x.validation_loss == pytest.approx(y.validation_loss, rel=1e-5)
             assert x.validation_auprc == pytest.approx(y.validation_auprc, abs=1e-3)
+
+
+class Squeeze(nn.Module):
+    def forward(self, x):
+        return x.squeeze(-1)
+
+
+class LogisticNetwork(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.last = nn.Linear(channels, 1)
+
+    def forward(self, x):
+        return self.last(x.flatten(1)).squeeze(-1)
+
+    def chain(self):
+        return [self.last]
+
+
+class RecurrentNetwork(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.cell, self.last = nn.GRU(channels, 4, batch_first=True), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(self.cell(x)[0][:, -1]).squeeze(-1)
+
+
+class Logistic(TorchModel):
+    name, modality = "small_logistic", "table"
+
+    def build(self, spec):
+        return LogisticNetwork(spec.channels)
+
+
+class Recurrent(TorchModel):
+    name, modality = "small_gru", "series"
+
+    def build(self, spec):
+        return RecurrentNetwork(spec.channels)
+
+
+class Normed(TorchModel):
+    name, modality = "normed", "table"
+
+    def build(self, spec):
+        return nn.Sequential(nn.Linear(spec.channels, 4), nn.LayerNorm(4), nn.Linear(4, 1), Squeeze())
+
+
+class Failing(TorchModel):
+    name, modality = "failing", "table"
+
+    def build(self, spec):
+        raise ZeroDivisionError("built to fail")
 
 
 def test_adam_is_that_of_torch_to_the_last_bit():
@@ -122,6 +177,55 @@ def test_jobs_of_different_numbers_of_batches_are_stacked_apart():
     with pytest.raises(ValueError, match="same number of batches"):
         fit_stacked(mlp(), SPEC, jobs, params)
     assert_same(fit_many(mlp(), SPEC, jobs, params, workers=1), one_by_one(mlp(), jobs, params))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "workers", "expected"),
+    [
+        ([500] * 40, 2, [10, 10, 10, 10]),
+        ([500] * 20, 2, [10, 10]),
+        ([500] * 5, 1, [5]),
+        ([500, 500, 400, 400, 300, 300, 200, 200], 2, [2, 2, 2, 2]),
+        ([500] * 3, 8, [1, 1, 1]),
+    ],
+)
+def test_jobs_are_shared_out_in_stacks(monkeypatch, sizes, workers, expected):
+    x, y = data()
+    jobs = [Job(x[:n], y[:n], (x[500:], y[500:]), seed) for seed, n in enumerate(sizes)]
+    groups = []
+
+    def spy(model, spec, jobs, tasks, *rest):
+        groups.extend(sorted((len(task) for task in tasks), reverse=True))
+        return [None] * len(jobs)
+
+    def spy_here(model, spec, jobs, params):
+        groups.append(len(jobs))
+        return [None] * len(jobs)
+
+    monkeypatch.setattr("backdoor_core.learning.many.fit_in_pool", spy)
+    monkeypatch.setattr("backdoor_core.learning.many.fit_group", spy_here)
+    fit_many(mlp(), SPEC, jobs, TrainParams(**TRAIN), workers=workers)
+    assert groups == expected
+
+
+@pytest.mark.parametrize("model", [mlp((512, 64)), Normed(None, Context(root=None))], ids=["large", "no chain"])
+def test_others_are_fitted_one_by_one(monkeypatch, model):
+    groups = []
+    monkeypatch.setattr(
+        "backdoor_core.learning.many.fit_group", lambda model, spec, jobs, params: groups.append(len(jobs)) or jobs
+    )
+    fit_many(model, SPEC, three_jobs(), TrainParams(**TRAIN), workers=1)
+    assert groups == [1, 1, 1]
+
+
+def test_nothing_is_read_that_was_not_written(monkeypatch):
+    """Tensors that are used again hold what was there before; here that is NaN."""
+    params, jobs, take = TrainParams(**TRAIN), three_jobs(), Scratch.take
+    monkeypatch.setattr(Scratch, "take", lambda self, *key: take(self, *key).fill_(torch.nan))
+    fits = fit_stacked(mlp(), SPEC, jobs, params)
+    assert len({len(f.curve) for f in fits}) > 1
+    monkeypatch.undo()
+    assert_same(fits, one_by_one(mlp(), jobs, params))
 
 
 def test_a_pool_equals_one_by_one():
@@ -223,57 +327,3 @@ def test_what_is_no_chain_of_layers_is_not_stacked():
     params = TrainParams(**(TRAIN | {"epochs": 2}))
     model = Normed(None, Context(root=None))
     assert_same(fit_many(model, SPEC, three_jobs(), params, workers=1), one_by_one(model, three_jobs(), params))
-
-
-class Squeeze(nn.Module):
-    def forward(self, x):
-        return x.squeeze(-1)
-
-
-class LogisticNetwork(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.last = nn.Linear(channels, 1)
-
-    def forward(self, x):
-        return self.last(x.flatten(1)).squeeze(-1)
-
-    def chain(self):
-        return [self.last]
-
-
-class RecurrentNetwork(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        self.cell, self.last = nn.GRU(channels, 4, batch_first=True), nn.Linear(4, 1)
-
-    def forward(self, x):
-        return self.last(self.cell(x)[0][:, -1]).squeeze(-1)
-
-
-class Logistic(TorchModel):
-    name, modality = "small_logistic", "table"
-
-    def build(self, spec):
-        return LogisticNetwork(spec.channels)
-
-
-class Recurrent(TorchModel):
-    name, modality = "small_gru", "series"
-
-    def build(self, spec):
-        return RecurrentNetwork(spec.channels)
-
-
-class Normed(TorchModel):
-    name, modality = "normed", "table"
-
-    def build(self, spec):
-        return nn.Sequential(nn.Linear(spec.channels, 4), nn.LayerNorm(4), nn.Linear(4, 1), Squeeze())
-
-
-class Failing(TorchModel):
-    name, modality = "failing", "table"
-
-    def build(self, spec):
-        raise ZeroDivisionError("built to fail")

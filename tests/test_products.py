@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from backdoor_core.contracts import Context, InputSpec
 from backdoor_core.learning import products
+from backdoor_core.learning.loop import fit
+from backdoor_core.params import TrainParams
+from backdoor_models.mlp import MLP, MLPOptions
 
 LARGE = (256, 300, 64)
 SMALL = (7, 5, 3)
@@ -51,3 +55,23 @@ def test_without_onednn_torch_itself_is_asked(monkeypatch):
     monkeypatch.setattr(products, "_onednn", None)
     a, b, bias = factors(LARGE)
     assert torch.equal(products.product(a, b, bias), torch.addmm(bias, a, b))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
+def test_the_call_of_onednn_is_where_torch_has_had_it():
+    assert products._onednn is not None, "torch has moved it: find it, or fits of wide networks take twice as long"
+
+
+def test_a_fit_of_a_wide_network_asks_it(monkeypatch):
+    asked = []
+
+    def onednn(a, b, bias, *rest):
+        asked.append(tuple(a.shape))
+        return a @ b.mT if bias is None else torch.addmm(bias, a, b.mT)
+
+    monkeypatch.setattr(products, "_onednn", onednn)
+    x, y = torch.randn(256, 60), (torch.rand(256) < 0.3).float()
+    params = TrainParams(epochs=1, batch_size=256, device="cpu")
+    model = MLP(MLPOptions(hidden=(512, 8)), Context(root=None))
+    fit(model, InputSpec(tuple(f"f{i}" for i in range(60))), (x, y), (x, y), params, seed=0)
+    assert asked == [(256, 60), (512, 256)], "the first layer forward, and its gradient"

@@ -34,7 +34,7 @@ class Masks:
 
     def drop(self, x: Tensor, p: float) -> None:
         """Multiply a contiguous tensor of the CPU by its mask: 0 at the rate `p`, and else `scale(p)`; in place."""
-        values = x.numpy().reshape(-1)
+        values = x.view(-1).numpy()
         # Not by a mask that is made first: of a large network that would be one more tensor to bring from memory.
         np.multiply(values, self._kept(values.size, p), out=values)
         np.multiply(values, values.dtype.type(scale(p)), out=values)

@@ -82,7 +82,7 @@ def fit(
         order = torch.Generator().manual_seed(seed)
         optimizer = Adam(network.parameters(), params.learning_rate, params.weight_decay)
         # A GPU would not gain: it goes on while Python asks for the next call.
-        chain = chain_of(network) if device.type == "cpu" else None
+        chain = chain_of(network, inputs) if device.type == "cpu" else None
         step = _Step(network, optimizer, params, positive_weight(params, labels), device, Masks(seed), chain)
         progress, mark = Progress(), ""
         if resume is not None:

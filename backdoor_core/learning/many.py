@@ -24,8 +24,8 @@ from backdoor_core.workers import cpus
 __all__ = ["Job", "fit_many"]
 
 # Measured with benchmarks/learning.py on two cores, float32, batches of 256.
-_STACKED_PARAMETERS = 60_000
-"""Above, a step is bound by arithmetic, and the weights of several models leave the cache."""
+_STACKED_PARAMETERS = 25_000
+"""Above, a step is bound by arithmetic, which alone is done by oneDNN (`products`), and stacks are slower."""
 _STACK = 16
 """Models a stack: of twice as many each is no faster, as their activations leave the cache."""
 _OPERATIONS_PER_SECOND = 40e9
@@ -63,7 +63,7 @@ def fit_many(
     cpu = pick_device(params.device).type == "cpu"
     with torch.random.fork_rng():
         network = model.build(spec)
-    chained = cpu and params.precision == "float32" and chain_of(network) is not None
+    chained = cpu and params.precision == "float32" and chain_of(network, jobs[0].inputs) is not None
     stacks = chained and _small(network)
     if workers is None:
         each = _SECONDS_PER_STEP["stack" if stacks else "chain" if chained else "autograd"]
@@ -95,13 +95,15 @@ def fit_group(
 
 
 def _stacks(jobs: Sequence[Job], params: TrainParams, workers: int) -> list[list[int]]:
-    """Numbers of jobs to be stacked: of as many batches each, evenly sized, and as many stacks for each worker."""
+    """Numbers of jobs to be stacked: of as many batches each, evenly sized, and with work for every worker."""
     alike: dict[int, list[int]] = defaultdict(list)
     for number, job in enumerate(jobs):
         alike[_batches(job, params)].append(number)
     stacks = []
     for numbers in alike.values():
-        count = min(len(numbers), workers * math.ceil(len(numbers) / (_STACK * workers)))
+        # Those of one number of batches get their share of the workers, and as many stacks for each of these.
+        share = math.ceil(workers * len(numbers) / len(jobs))
+        count = min(len(numbers), share * math.ceil(len(numbers) / (_STACK * share)))
         cuts = [round(len(numbers) * k / count) for k in range(count + 1)]
         stacks += [numbers[a:b] for a, b in pairwise(cuts)]
     return sorted(stacks, key=len, reverse=True)

@@ -23,7 +23,10 @@ class Network(Protocol):
 
 @runtime_checkable
 class Layered(Protocol):
-    """Says that it is a chain of layers, each the only input of the next: it is fitted faster (`chain`)."""
+    """Says that it is a chain of layers, each the only input of the next: it is fitted faster (`chain`).
+
+    It reads rows (batch, channels). One that reads anything else may say so too, and is fitted as any network is.
+    """
 
     def chain(self) -> Sequence[nn.Module]:
         """`nn.Linear`, `nn.ReLU` and `nn.Dropout` as `forward` calls them, the last linear and of one output."""

@@ -42,7 +42,7 @@ def fit_stacked(
         raise ValueError("stacked jobs must have the same number of batches an epoch")
     torch.set_num_threads(params.threads)
     members = [_Member(model, spec, job, params) for job in jobs]
-    chain = chain_of(members[0].network)
+    chain = chain_of(members[0].network, jobs[0].inputs)
     if chain is None:
         raise ValueError(f"networks of {model.name} cannot be stacked: they do not say that they are chains of layers")
     stack = _Stack(members, chain, params)
@@ -102,13 +102,14 @@ class _Stack:
         self.members = list(members)
         self.chain = chain
         self.params = params
-        self.scratch = Scratch()
         alike = zip(*(member.network.parameters() for member in members), strict=True)
         self._set([torch.stack([parameter.detach() for parameter in parameters]) for parameters in alike])
 
     def _set(self, weights: list[Tensor]) -> None:
         """Take these stacked weights, and let the members' networks be views of them."""
         self.weights = weights
+        # What it held was of more models.
+        self.scratch = Scratch()
         for k, member in enumerate(self.members):
             for parameter, weight in zip(member.network.parameters(), weights, strict=True):
                 parameter.data = weight[k]

@@ -103,6 +103,8 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Stop all work."""
+        if "pool" not in vars(self):
+            return
         for process in list((self.pool._processes or {}).values()):
             process.terminate()
         self.pool.shutdown(wait=True, cancel_futures=True)

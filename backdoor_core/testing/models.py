@@ -131,10 +131,10 @@ def attention_is_declared_where_there_is_some(model: TorchModel) -> None:
 def the_layers_are_those_of_forward(model: TorchModel) -> None:
     """Where the network names its layers (`learning.network.Layered`), their gradients are those of forward."""
     network = _network(model).train()
-    chain = chain_of(network)
+    x, y = make_input(_spec(model), ROWS), (torch.arange(ROWS) % 2).float()
+    chain = chain_of(network, x)
     if chain is None:
         return
-    x, y = make_input(_spec(model), ROWS), (torch.arange(ROWS) % 2).float()
     weights = list(network.parameters())
     with own_dropout(network, Masks(0).like):
         expected = torch.autograd.grad(binary_cross_entropy_with_logits(network(x), y), weights)
