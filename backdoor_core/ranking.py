@@ -42,13 +42,17 @@ _Ranked = Callable[[_Segments], Floats]
 """Gives (b,)."""
 
 
-def _ranked(figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> float | Floats:
-    answers = _all_ranked([figure], scores, truth, weights)
+def _ranked(
+    figure: _Ranked, scores: ArrayLike, truth: ArrayLike, weights: Weights | None, by_run: bool = False
+) -> float | Floats:
+    answers = _all_ranked([figure], scores, truth, weights, by_run)
     return float(answers[0]) if answers.ndim == 1 else answers[:, 0]
 
 
-def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike, weights: Weights | None) -> Floats:
-    """(k,) or (B, k): all figures with the scores ranked once."""
+def _all_ranked(
+    figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike, weights: Weights | None, by_run: bool = False
+) -> Floats:
+    """(k,) or (B, k): all figures with the scores ranked once; `by_run`: see `_starts`."""
     flags = as_flags(truth, "truth")
     values = as_numbers(scores, "scores", len(flags))
     if not len(flags):
@@ -57,7 +61,7 @@ def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike,
         several = weights is not None and np.ndim(weights) == 2
         return np.full((len(weights), len(figures)) if several and weights is not None else len(figures), np.nan)
     order = np.argsort(-values, kind="stable")
-    starts = _starts(values[order], flags[order])
+    starts = _starts(values[order], flags[order], by_run)
     segment = np.searchsorted(starts, np.arange(len(order)), side="right") - 1
     truly = flags[order]
 
@@ -76,15 +80,20 @@ def _all_ranked(figures: Sequence[_Ranked], scores: ArrayLike, truth: ArrayLike,
     return np.asarray(over_replicates(lambda chunk: answers(*np.split(sums @ chunk.T, 2)), len(flags), weights))
 
 
-def _starts(ordered: Floats, true: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _starts(ordered: Floats, true: NDArray[np.bool_], by_run: bool) -> NDArray[np.intp]:
     """Where each segment of the ordered scores starts.
 
     Rows of equal score share a segment, and so do neighboring scores that no true row has: no figure here
-    changes between them, and there are far fewer segments than scores where few rows are true.
+    changes between them, and there are far fewer segments than scores where few rows are true. `by_run`: so do
+    neighboring scores that true rows alone have, between which the area under the ROC curve does not change either.
     """
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     holds_true: NDArray[np.bool_] = np.logical_or.reduceat(true, starts)
-    kept: NDArray[np.intp] = starts[holds_true | np.append(True, holds_true[:-1])]
+    apart = holds_true[1:] | holds_true[:-1]
+    if by_run:
+        mixed = holds_true & np.logical_or.reduceat(~true, starts)
+        apart = (holds_true[1:] != holds_true[:-1]) | mixed[1:] | mixed[:-1]
+    kept: NDArray[np.intp] = starts[np.append(True, apart)]
     return kept
 
 
@@ -93,7 +102,7 @@ def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -
 
     scores (N,), higher = more likely true; truth (N,) booleans. Raises `ValueError` for NaN scores.
     """
-    return _ranked(_auroc, scores, truth, weights)
+    return _ranked(_auroc, scores, truth, weights, by_run=True)
 
 
 def _auroc(of: _Segments) -> Floats:

@@ -45,6 +45,18 @@ def test_rankings_equal_sklearn(sample):
     assert auroc(scores, truth) == pytest.approx(metrics.roc_auc_score(truth, scores))
 
 
+@given(st.data(), st.integers(2, 40))
+def test_auroc_of_long_runs_equals_sklearn(data, n):
+    """Few ties, so that many true or untrue rows stand next to each other and are taken together."""
+    scores = np.array(data.draw(st.permutations(range(n))), dtype=float) // data.draw(st.integers(1, 3))
+    truth = scores > data.draw(st.integers(0, n))
+    flipped = data.draw(st.lists(st.integers(0, n - 1), max_size=4))
+    truth[flipped] = ~truth[flipped]
+    truth[:2] = [True, False]
+    weights = np.array(data.draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)), dtype=float)
+    assert auroc(scores, truth, weights) == pytest.approx(metrics.roc_auc_score(truth, scores, sample_weight=weights))
+
+
 @given(samples(whole=False), st.floats(0, 1))
 def test_tpr_at_fpr_equals_the_best_point_of_sklearns_curve(sample, fpr):
     scores, truth, weights = sample
