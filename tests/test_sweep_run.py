@@ -195,6 +195,7 @@ def test_after_kills_at_three_moments_it_ends_with_the_same_bytes(swept, tmp_pat
     assert status == 0, err
     assert "finished before" in err
     assert made(root) == made(swept.paths.root)
+    assert not (root / "runs" / "shared" / "work").exists(), "what the killed workers had begun"
 
 
 def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path):

@@ -27,6 +27,8 @@ class Place:
     """Folder of the clean models, once they are made; or what is in them, for a worker without this disk."""
     found: Path | None = None
     """Folder where workers put what all cells of the same clean models need; none without this disk."""
+    work: Path | None = None
+    """Folder for what a worker writes on its way; the system's own without this disk."""
 
 
 @dataclass(frozen=True)

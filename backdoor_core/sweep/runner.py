@@ -43,6 +43,9 @@ def run_cells(
     missing = [name for name, record in records.items() if record is None]
     found = len(planned) - len(missing)
     if missing:
+        store.forget_work()
+        # It may be there still: the workers of a killed sweep live for a second more, and write.
+        store.work.mkdir(parents=True, exist_ok=True)
         executor = make_executor(study.params.sweep)
         try:
             _build_cohorts(study, planned, store)
@@ -53,6 +56,7 @@ def run_cells(
             executor.close()
         records |= made
     store.forget_found()
+    store.forget_work()
     return Outcome({name: record for name, record in records.items() if record is not None}, found)
 
 
@@ -127,7 +131,7 @@ class _Work:
         root, folder = self.study.paths.root.resolve(), self.store.cohort(planned.cohort).resolve()
         models = self.store.clean(planned).resolve() if clean else None
         if not self.executor.by_value:
-            return Place(root, folder, models, self.store.found(planned).resolve())
+            return Place(root, folder, models, self.store.found(planned).resolve(), self.store.work.resolve())
         if planned.cohort not in self.cohorts:
             self.cohorts[planned.cohort] = self.executor.share(read_files(folder))
         return Place(root, self.cohorts[planned.cohort], self.executor.share(read_files(models)) if models else None)

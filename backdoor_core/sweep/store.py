@@ -40,6 +40,15 @@ class Store:
         """Remove all of those."""
         shutil.rmtree(self.folder / "shared" / "found", ignore_errors=True)
 
+    @property
+    def work(self) -> Path:
+        """Folder of what workers write on their way to a cell, while the sweep runs."""
+        return self.folder / "shared" / "work"
+
+    def forget_work(self) -> None:
+        """Remove it, with what a killed sweep has left there."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
     def cell(self, name: str) -> Path:
         """Folder of a cell."""
         return self.folder / name

@@ -42,7 +42,7 @@ _WEIGHTS = ("model.pt", "last.pt", "checkpoints.pt")
 def make_clean(planned: Planned, place: Place) -> tuple[Files, dict[str, float]]:
     """Split, clean twin, clean retrains and their scores, for all cells like `planned`; and the seconds they took."""
     seconds: dict[str, float] = {}
-    with _at(place.cohort) as cohort, TemporaryDirectory(prefix="backdoor-") as temporary:
+    with _at(place.cohort) as cohort, TemporaryDirectory(prefix="backdoor-", dir=place.work) as temporary:
         clean = Path(temporary)
         study = _study(planned, CellPaths(place.root, cohort, clean, clean))
         with _timed(seconds, "splits"):
@@ -62,7 +62,11 @@ def run_batch(batch: Batch, wanted: Sequence[str], place: Place, provenance: Map
     """
     if place.clean is None:
         raise ValueError("the clean models are not there yet")
-    with _at(place.cohort) as cohort, _at(place.clean) as clean, TemporaryDirectory(prefix="backdoor-") as temporary:
+    with (
+        _at(place.cohort) as cohort,
+        _at(place.clean) as clean,
+        TemporaryDirectory(prefix="backdoor-", dir=place.work) as temporary,
+    ):
         runs = []
         for number, planned in enumerate(batch.cells):
             paths = CellPaths(place.root, cohort, clean, Path(temporary) / str(number))
