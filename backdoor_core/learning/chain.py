@@ -155,7 +155,7 @@ def chain_of(network: nn.Module, inputs: Inputs) -> Chain | None:
         elif type(layer) is nn.ReLU:
             found.append(ReLU())
         elif type(layer) is nn.Dropout:
-            # As `dropout.dropped`: a rate of 0 asks for no mask.
+            # As in `dropout.own_dropout`: a rate of 0 asks for no mask.
             found += [Dropout(layer.p)] if layer.p > 0 else []
         else:
             return None

@@ -64,7 +64,7 @@ def own_dropout(network: nn.Module, draw: Draw) -> Iterator[None]:
     The layers themselves are told: a `TorchFunctionMode`, which sees every call of torch, would take a tenth of the
     training of a small network.
     """
-    layers = dropouts(network)
+    layers = [layer for layer in network.modules() if type(layer) is nn.Dropout]
     for layer in layers:
         vars(layer)["forward"] = partial(_forward, layer, draw)
     try:
@@ -74,15 +74,6 @@ def own_dropout(network: nn.Module, draw: Draw) -> Iterator[None]:
             del vars(layer)["forward"]
 
 
-def dropouts(network: nn.Module) -> list[nn.Dropout]:
-    """The layers that `own_dropout` tells."""
-    return [layer for layer in network.modules() if type(layer) is nn.Dropout]
-
-
 def _forward(layer: nn.Dropout, draw: Draw, x: Tensor) -> Tensor:
-    return dropped(draw, x, layer.p, layer.training)
-
-
-def dropped(draw: Draw, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`functional.dropout` with a mask of `draw`; never in place."""
-    return x * draw(x, p) if training and p > 0 else x
+    # A rate of 0 asks for no mask.
+    return x * draw(x, layer.p) if layer.training and layer.p > 0 else x

@@ -7,7 +7,6 @@ for convolutions, is twice as fast. The two differ in the rounding of sums.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,14 +15,8 @@ _LEAST = 2**22
 """Multiplications. Of fewer, what oneDNN takes to prepare (10 µs) is no longer small beside them."""
 
 
-def _found() -> Callable[..., Tensor] | None:
-    """oneDNN's linear layer, as torch's own compiler calls it; None where torch was built without it."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    return cast("Callable[..., Tensor] | None", getattr(torch.ops.mkldnn, "_linear_pointwise", None))
-
-
-_onednn = _found()
+_onednn: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""oneDNN's linear layer, as torch's own compiler calls it; None where torch was built without it."""
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
