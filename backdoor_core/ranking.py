@@ -6,16 +6,27 @@ None, ``(N,)`` or ``(B, N)``, giving a float or ``(B,)``. A figure is NaN where 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from backdoor_core.statistics import Estimate, Floats, Weights, as_flags, as_numbers, interval, over_replicates, ratio
+from backdoor_core.statistics import (
+    Estimate,
+    Floats,
+    Weights,
+    as_flags,
+    as_numbers,
+    interval,
+    over_replicates,
+    ratio,
+    sum_type,
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,15 @@ class _Segments:
     def passed(self) -> Floats:
         """Weight of the other rows up to the end of each segment."""
         return np.cumsum(self.negatives, axis=0)
+
+    def starting_within(self, fpr: float) -> int:
+        """How many segments start, in some replicate, at a false positive rate of at most `fpr`: the first ones."""
+
+        def beyond(segment: int) -> bool:
+            before = self.passed[segment] - self.negatives[segment]
+            return not (ratio(before, self.passed[-1]) <= fpr).any()
+
+        return bisect_left(range(len(self.passed)), True, key=beyond)
 
 
 _Ranked = Callable[[_Segments], Floats]
@@ -76,8 +96,13 @@ def _all_ranked(
         return answers(*(count.astype(np.float64)[:, np.newaxis] for count in counts)).reshape(-1)
     # Sums by segment, of the true rows and then of the others: one product, each weight in one sum.
     place, shape = segment + len(starts) * ~truly, (2 * len(starts), len(order))
-    sums = csr_array((np.ones(len(order)), (place, order)), shape=shape)
-    return np.asarray(over_replicates(lambda chunk: answers(*np.split(sums @ chunk.T, 2)), len(flags), weights))
+    exact = sum_type(np.asarray(weights))
+    sums = csr_array((np.ones(len(order), exact), (place, order)), shape=shape)
+
+    def figure(chunk: NDArray[Any]) -> Floats:
+        return answers(*np.split((sums @ chunk.T).astype(np.float64), 2))
+
+    return np.asarray(over_replicates(figure, len(flags), weights, exact))
 
 
 def _starts(ordered: Floats, true: NDArray[np.bool_], by_run: bool) -> NDArray[np.intp]:
@@ -106,9 +131,12 @@ def auroc(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -
 
 
 def _auroc(of: _Segments) -> Floats:
-    below = of.passed[-1] - of.passed
-    wins = (of.positives * (below + of.negatives / 2)).sum(axis=0)
-    return ratio(wins, of.found[-1] * of.passed[-1])
+    # Others below each segment, and half of those in it: in place, for this is most of what an interval takes.
+    beaten = of.negatives / 2
+    beaten -= of.passed
+    beaten += of.passed[-1]
+    beaten *= of.positives
+    return ratio(beaten.sum(axis=0), of.found[-1] * of.passed[-1])
 
 
 def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | None = None) -> float | Floats:
@@ -121,10 +149,12 @@ def average_precision(scores: ArrayLike, truth: ArrayLike, weights: Weights | No
 
 
 def _average_precision(of: _Segments) -> Floats:
-    precision_there = ratio(of.found, of.found + of.passed)
     # Before the first row of weight there is no precision, and no gain in recall to multiply it by.
-    areas = np.where(of.positives > 0, of.positives * precision_there, 0).sum(axis=0)
-    return ratio(areas, of.found[-1])
+    flagged = of.found + of.passed
+    flagged[flagged == 0] = 1
+    areas = of.found / flagged
+    areas *= of.positives
+    return ratio(areas.sum(axis=0), of.found[-1])
 
 
 def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights | None = None) -> float | Floats:
@@ -140,9 +170,10 @@ def tpr_at_fpr(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weights
 
 def _tpr_at(fpr: float) -> _Ranked:
     def figure(of: _Segments) -> Floats:
+        head = slice(of.starting_within(fpr))
         # The last cumulative sum as the total: the rate then ends at exactly 1, whatever the rounding.
-        allowed = ratio(of.passed, np.broadcast_to(of.passed[-1], of.passed.shape)) <= fpr
-        return ratio((of.positives * allowed).sum(axis=0), of.found[-1])
+        allowed = ratio(of.passed[head], np.broadcast_to(of.passed[-1], of.passed[head].shape)) <= fpr
+        return ratio((of.positives[head] * allowed).sum(axis=0), of.found[-1])
 
     return figure
 
@@ -160,9 +191,11 @@ def partial_auroc(scores: ArrayLike, truth: ArrayLike, fpr: float, weights: Weig
 
 def _partial_auroc(fpr: float) -> _Ranked:
     def figure(of: _Segments) -> Floats:
-        left, low = of.passed - of.negatives, of.found - of.positives
-        width = np.clip(np.minimum(of.passed, fpr * of.passed[-1]) - left, 0, None)
-        reached = low + of.positives * ratio(width, np.where(of.negatives > 0, of.negatives, 1.0))
+        head = slice(of.starting_within(fpr))
+        positives, negatives, found, passed = (a[head] for a in (of.positives, of.negatives, of.found, of.passed))
+        left, low = passed - negatives, found - positives
+        width = np.clip(np.minimum(passed, fpr * of.passed[-1]) - left, 0, None)
+        reached = low + positives * ratio(width, np.where(negatives > 0, negatives, 1.0))
         area = ratio((width * (low + reached) / 2).sum(axis=0), of.found[-1] * of.passed[-1])
         least = fpr**2 / 2
         return (1 + (area - least) / (fpr - least)) / 2

@@ -109,7 +109,7 @@ def _share(event: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights 
 def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights) -> list[Estimate]:
     """Share of each event (N, k) among its rows (N, k), with intervals by weights (replicates, N): all in one pass."""
     k = events.shape[1]
-    sides = np.concatenate([events & among, among], axis=1).astype(_sum_type(weights))
+    sides = np.concatenate([events & among, among], axis=1).astype(sum_type(weights))
 
     def figure(chunk: NDArray[Any]) -> Floats:
         sums = (chunk @ sides).astype(np.float64)
@@ -120,7 +120,7 @@ def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights
     return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
 
 
-def _sum_type(weights: Weights) -> DTypeLike:
+def sum_type(weights: Weights) -> DTypeLike:
     """Half the memory where sums are exact all the same: of whole weights whose sum is below 2^24."""
     whole = np.issubdtype(weights.dtype, np.integer) and weights.shape[-1] * int(weights.max(initial=0)) < 2**24
     return np.float32 if whole else np.float64

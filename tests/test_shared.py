@@ -25,3 +25,17 @@ def test_without_a_folder_each_finds_it_for_itself():
         for _ in range(2):
             shared.once_for_all("key", lambda: calls.append(None))
     assert len(calls) == 2
+
+
+def test_of_large_things_the_last_few_stay():
+    calls = []
+
+    def ask(key):
+        return shared.once_lately(key, lambda: calls.append(key) or key)
+
+    shared = Shared(None)
+    for key in (*range(8), 0, 8, 0, 2, 1):
+        assert ask(key) == key
+    # The eight were kept; 8 put out the one that had not been asked for longest, which was 1.
+    assert calls == [*range(8), 8, 1]
+    assert len(shared.lately) == 8

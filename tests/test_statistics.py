@@ -125,6 +125,7 @@ def test_matrix_weights_answer_row_by_row_in_chunks(monkeypatch):
         lambda w: auroc(scores, truth, w),
         lambda w: average_precision(scores, truth, w),
         lambda w: tpr_at_fpr(scores, truth, 0.1, w),
+        lambda w: partial_auroc(scores, truth, 0.1, w),
         lambda w: accuracy(predicted, truth, w),
         lambda w: brier(probability, truth, w),
         lambda w: expected_calibration_error(probability, truth, 5, w),

@@ -10,14 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core.contracts import Booleans
-from backdoor_core.statistics import Estimate, Floats, Weights, bootstrap_estimate, mean, ratio
+from backdoor_core.statistics import (
+    Estimate,
+    Floats,
+    Weights,
+    bootstrap_estimate,
+    mean,
+    over_replicates,
+    ratio,
+    sum_type,
+)
 
 THRESHOLDS: Final = np.linspace(0, 1, 101)
 """Where the curve of the attack success rate is read."""
 LEVELS: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 """Quantiles that tell the distribution of the shift in confidence."""
 SHIFT_EDGES: Final = np.linspace(-1, 1, 41)
-_CHUNK: Final = 100
 
 
 @dataclass(frozen=True)
@@ -118,18 +126,19 @@ def success_curve(probability: Floats, weights: NDArray[Any]) -> dict[str, list[
     """
     if not len(probability):
         return {"value": [], "low": [], "high": []}
-    above = (probability[:, None] >= THRESHOLDS).astype(np.float64)
-    chunks = [_weighted(weights[k : k + _CHUNK].astype(np.float64), above) for k in range(0, len(weights), _CHUNK)]
-    shares = np.concatenate(chunks)
+    exact = sum_type(weights)
+    above = np.column_stack([np.ones(len(probability)), probability[:, None] >= THRESHOLDS]).astype(exact)
+
+    def figure(chunk: NDArray[Any]) -> Floats:
+        sums = (chunk @ above).astype(np.float64)
+        return ratio(sums[:, 1:], np.broadcast_to(sums[:, :1], sums[:, 1:].shape))
+
+    shares = np.asarray(over_replicates(figure, len(probability), weights, exact))
     # The same figures, but the one that looks for NaN takes four times as long.
     percentile = np.nanpercentile if np.isnan(shares).any() else np.percentile
     low, high = percentile(shares, [2.5, 97.5], axis=0)
-    return {"value": above.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
-
-
-def _weighted(weights: Floats, values: Floats) -> Floats:
-    total = weights.sum(axis=1, keepdims=True)
-    return ratio(weights @ values, np.broadcast_to(total, (len(weights), values.shape[1])))
+    value = above[:, 1:].mean(axis=0, dtype=np.float64)
+    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def shift_distribution(response: Response) -> dict[str, list[float]]:

@@ -14,7 +14,9 @@ from backdoor_core.learning.event_batch import EventBatch, parts
 Inputs = Tensor | EventBatch
 """(N, channels) of a table, (N, T, channels) of a series, or N stays as events."""
 
-ROWS_AT_ONCE = 8192
+_ROWS_AT_ONCE = 512
+"""On a CPU what so many rows become in a network stays in its cache: up to four times as fast as 8192 at once."""
+_ROWS_ON_A_GPU = 8192
 EVENTS_AT_ONCE = 65_536
 """Padded events in one batch of an evaluation."""
 _POOL = 16
@@ -54,12 +56,13 @@ def mini_batches(inputs: Inputs, size: int, order: torch.Generator) -> Iterator[
         yield batches[number].to(inputs.offsets.device)
 
 
-def in_batches(read: Callable[[Inputs], Tensor], inputs: Inputs, rows_at_once: int = ROWS_AT_ONCE) -> Tensor:
+def in_batches(read: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
     """`read` of all rows, a part at a time, the answers (rows, ...) in the order of the rows; `inputs` has some.
 
     Events are read in order of length, in parts of `EVENTS_AT_ONCE` padded events.
     """
     if isinstance(inputs, Tensor):
+        rows_at_once = _ROWS_AT_ONCE if inputs.device.type == "cpu" else _ROWS_ON_A_GPU
         return torch.cat([read(part) for part in torch.split(inputs, rows_at_once)])
     order = inputs.lengths.argsort(stable=True)
     answers = torch.cat([read(inputs.index_select(0, rows)) for rows in _alike(order, inputs.lengths[order])])

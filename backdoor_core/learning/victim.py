@@ -86,12 +86,11 @@ class Victim(ABC):
 
     def calibrated(self, validation: Rows, params: EvaluateParams) -> Self:
         """The same model with the temperature and the threshold that the validation part gives."""
-        temperature = 1.0
+        logits, temperature = self.logits(validation.view), 1.0
         if params.calibration == "temperature":
-            temperature = fit_temperature(self.logits(validation.view), validation.label)
-        warmed = replace(self, temperature=temperature)
-        probability = warmed.probability(validation.view)
-        return replace(warmed, threshold=choose_threshold(probability, validation.label, params.threshold))
+            temperature = fit_temperature(logits, validation.label)
+        threshold = choose_threshold(np.asarray(expit(logits / temperature)), validation.label, params.threshold)
+        return replace(self, temperature=temperature, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

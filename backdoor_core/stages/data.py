@@ -18,6 +18,9 @@ from backdoor_core.study import Study
 
 _Found = TypeVar("_Found")
 
+_LATELY = 8
+"""About 100 MB of resamples, of as many rates of the poison."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -42,6 +45,9 @@ class Shared:
     """Processes that fit models; by default as many as `learning.many` sees fit."""
     found: dict[Hashable, Any] = field(default_factory=dict)
 
+    lately: dict[Hashable, Any] = field(default_factory=dict)
+    """Large things, the last few of them."""
+
     folder: Path | None = None
     """Where workers of this machine put what all of them need, as JSON."""
 
@@ -50,6 +56,14 @@ class Shared:
         if key not in self.found:
             self.found[key] = find()
         return cast(_Found, self.found[key])
+
+    def once_lately(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
+        """The same of something large: only the last `_LATELY` stay in memory, however many cells there are."""
+        found = self.lately.pop(key) if key in self.lately else find()
+        self.lately[key] = found
+        while len(self.lately) > _LATELY:
+            del self.lately[next(iter(self.lately))]
+        return cast(_Found, found)
 
     def once_for_all(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
         """The same of JSON, found once by all workers: it is read where another has written it."""

@@ -1,6 +1,6 @@
 """Stage `detect`: what the detectors find, judged against the truth and against the null run."""
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,6 @@ def run(study: Study, shared: Shared | None = None) -> None:
     shared = shared or load_shared(study)
     sides = sides_of(study, shared.parts)
     nulls = read_parquet(study.paths.null_scores)
-    # Drawn once for all detectors, and only for runs that are to be judged.
-    weights = cache(lambda name: weights_of(study, sides[name]))
     rows = len(sides["poisoned"].truth)
     columns: dict[str, Any] = {
         "stay_id": sides["poisoned"].run.rows.view.stay_id,
@@ -41,7 +39,8 @@ def run(study: Study, shared: Shared | None = None) -> None:
             figures: dict[str, Any] = {"oracle": "truth" in detector.requires, "scope": detector.scope}
             for name, side in sides.items():
                 answer = answer_of(study, shared, detector, side, nulls)
-                figures[name] = figures_of(study, shared, detector, side, answer, partial(weights, name))
+                weights = partial(weights_of, study, shared, side)
+                figures[name] = figures_of(study, shared, detector, side, answer, weights)
                 columns[f"{detector.name}.{name}.score"] = _filled(answer.found.scores, rows, np.nan)
                 columns[f"{detector.name}.{name}.flagged"] = _filled(answer.found.flagged, rows, False)
                 columns[f"{detector.name}.{name}.p"] = _filled(answer.p, rows, np.nan)

@@ -160,8 +160,12 @@ def _groups(parts: Parts, positions: Integers) -> Groups:
     return groups
 
 
-def weights_of(study: Study, side: Side) -> NDArray[Any]:
-    """(replicates, M) resamples of a run's patients."""
-    rng = seeds.generator(study.params.seed, "bootstrap", 1)
-    strata = side.judged.astype(np.int8)
-    return cluster_bootstrap_weights(side.patients, study.params.evaluate.replicates, rng, strata=strata)
+def weights_of(study: Study, shared: Shared, side: Side) -> NDArray[Any]:
+    """(replicates, M) resamples of a run's patients: drawn once for all detectors, and all triggers of one rate."""
+    replicates, strata = study.params.evaluate.replicates, side.judged.astype(np.int8)
+
+    def draw() -> NDArray[Any]:
+        rng = seeds.generator(study.params.seed, "bootstrap", 1)
+        return cluster_bootstrap_weights(side.patients, replicates, rng, strata=strata)
+
+    return shared.once_lately(("training resamples", replicates, side.patients.tobytes(), strata.tobytes()), draw)

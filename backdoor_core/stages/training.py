@@ -48,8 +48,8 @@ def save_trained(study: Study, done: Trained, validation: Rows, out: Path) -> No
 
 def _results(study: Study, done: Trained, validation: Rows) -> dict[str, object]:
     victim, truth = done.victim, validation.label == 1
-    plain = expit(victim.logits(validation.view))
-    scaled = victim.probability(validation.view)
+    logits = victim.logits(validation.view)
+    plain, scaled = expit(logits), expit(logits / victim.temperature)
     best = done.curve[done.best_epoch - 1] if done.best_epoch else None
     return {
         "epochs": len(done.curve),
