@@ -7,8 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from backdoor_core.validation import did_you_mean
+
 AXES = ("model", "trigger", "rate", "seed")
 """What tells the cells of every sweep apart; a dotted parameter may be a further axis."""
+
+_OF_AXES = ("poison.rate", "poison.count", "sweep")
+"""What the axes set, or what is not a cell's."""
 
 Rate = Annotated[float, Field(ge=0, le=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -61,6 +66,22 @@ class SweepParams(BaseModel):
             if twice := [value for k, value in enumerate(values) if value in values[:k]]:
                 raise ValueError(f"{axis} lists {twice[0]} more than once")
         for key in self.parameters:
-            if key in (*AXES, "poison.rate", "poison.count", "sweep") or key.startswith("sweep."):
-                raise ValueError(f"parameters: {key} is an axis of its own or belongs to the sweep; leave it out")
+            _check_key("parameters", key, (*AXES, *_OF_AXES))
+        for number, given in enumerate(self.include):
+            for key, value in given.items():
+                _check_key(f"include[{number}]", key, _OF_AXES)
+                if key in AXES and value == []:
+                    raise ValueError(f"include[{number}]: {key} should list at least one value")
+        for number, rule in enumerate(self.exclude):
+            known = {*AXES, *self.parameters, *(key for given in self.include for key in given)}
+            for key in rule:
+                if key not in known:
+                    said = did_you_mean(key, known)
+                    raise ValueError(f"exclude[{number}]: {key} is no axis or parameter of the grid{said}")
         return self
+
+
+def _check_key(where: str, key: str, refused: tuple[str, ...]) -> None:
+    """A cell must be trained with what its place in the grid says."""
+    if key in refused or key.startswith("sweep."):
+        raise ValueError(f"{where}: {key} is an axis of its own or belongs to the sweep; leave it out")

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.params import Params
-from backdoor_core.sweep.grid import cell_name, cells_of
+from backdoor_core.sweep.grid import cell_name, cells_of, idle_rules
 
 
 def study(**sweep):
@@ -55,6 +55,19 @@ def test_exclude_leaves_out_what_matches_all_of_a_rule():
     ]
 
 
+def test_exclude_knows_a_rate_that_yaml_read_as_text_and_a_value_that_is_a_list():
+    assert names(rates=[0.01, 0.02], exclude=[{"rate": "1e-2"}]) == names(rates=[0.02])
+    lists = {"detectors": [["range_rule"], ["range_rule", "random_filter"]]}
+    assert names(parameters=lists, exclude=[{"detectors": ["range_rule"]}]) == [
+        "mlp/rare_value/0.02/detectors=range_rule+random_filter/seed_1"
+    ]
+
+
+def test_a_rule_that_leaves_out_nothing_is_told():
+    rules = [{"trigger": "missingnes"}, {"rate": 0.01}, {"rate": 0.02, "seed": 7}]
+    assert idle_rules(study(rates=[0.01, 0.02], exclude=rules)) == ["sweep.exclude[0]", "sweep.exclude[2]"]
+
+
 def test_a_cell_that_include_repeats_stands_once():
     assert names(include=[{"rate": 0.02}]) == names()
 
@@ -69,6 +82,8 @@ def test_a_cell_that_include_repeats_stands_once():
         ({"include": [{"train.epochs": 0}]}, r"train\.epochs.*sweep\.include\[0\]"),
         ({"exclude": [{"model": "mlp"}]}, "exclude leaves no cell"),
         ({"parameters": {"triggers.rare_value.feature": ["a b", "a/b"]}}, "share the folder"),
+        ({"parameters": {"poison": [{"labels": "flip"}]}}, r"poison is a section; name a key in it, such as poison\."),
+        ({"include": [{"train": {"epochs": 3}}]}, r"sweep\.include\[0\]: train is a section"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(sweep, message):
@@ -85,6 +100,11 @@ def test_a_mistake_is_one_line_that_says_where(sweep, message):
         ({"parameters": {"poison.rate": [0.1]}}, "axis of its own"),
         ({"parameters": {"train.epochs": []}}, "at least one value"),
         ({"name": "../up"}, "letters, digits"),
+        ({"include": [{"poison.rate": 0.3}]}, r"include\[0\]: poison\.rate is an axis of its own"),
+        ({"include": [{"poison.count": 50}]}, r"include\[0\]: poison\.count is an axis of its own"),
+        ({"include": [{"sweep.explain": False}]}, "belongs to the sweep"),
+        ({"include": [{"rate": []}]}, r"include\[0\]: rate should list at least one value"),
+        ({"exclude": [{"rates": 0.1}]}, r"exclude\[0\]: rates is no axis or parameter.*did you mean 'rate'"),
     ],
 )
 def test_params_refuse_a_grid_that_cannot_be(sweep, message):

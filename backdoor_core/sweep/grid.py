@@ -73,6 +73,13 @@ def cells_of(params: Params) -> list[Cell]:
     return list(cells.values())
 
 
+def idle_rules(params: Params) -> list[str]:
+    """The rules of `exclude` that leave out no cell, as params.yaml names them: most likely a slip."""
+    points = [point for _, point in _points(params)]
+    rules = enumerate(params.sweep.exclude)
+    return [f"sweep.exclude[{k}]" for k, rule in rules if not any(_matches(point, rule) for point in points)]
+
+
 def _points(params: Params) -> Iterator[tuple[str, dict[str, Any]]]:
     """Values by axis and dotted key of every cell, and where params.yaml says so."""
     sweep = params.sweep
@@ -97,10 +104,22 @@ def _several(value: Any, key: str) -> tuple[Any, ...]:
 
 
 def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    return all(
-        key in point and (point[key] in value if isinstance(value, list) else point[key] == value)
-        for key, value in rule.items()
-    )
+    return all(key in point and _is_one_of(point[key], value) for key, value in rule.items())
+
+
+def _is_one_of(value: Any, wanted: Any) -> bool:
+    """A rule's list is several values, or the one value that is a list; YAML reads 1e-2 as text, as params do not."""
+    if value == wanted:
+        return True
+    several = wanted if isinstance(wanted, list) else [wanted]
+    return value in several or (isinstance(value, float) and value in map(_number, several))
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
 
 
 def _cell(base: Mapping[str, Any], point: Mapping[str, Any], where: str) -> Cell:
@@ -108,12 +127,23 @@ def _cell(base: Mapping[str, Any], point: Mapping[str, Any], where: str) -> Cell
     chosen = {"model": point["model"], "trigger": point["trigger"], "seed": point["seed"]}
     content: dict[str, Any] = {**base, **chosen, "poison": {**base["poison"], "rate": point["rate"], "count": None}}
     for key, value in parameters.items():
+        _refuse_section(base, key, where)
         content = _with(content, key.split("."), value, f"params.yaml: sweep.{where}: {key}")
     try:
         params = Params.model_validate(content)
     except ValidationError as error:
         raise BackdoorError(f"{one_line(error, 'params.yaml', Params)} (from sweep.{where})") from None
     return Cell(point["model"], point["trigger"], float(point["rate"]), parameters, int(point["seed"]), params)
+
+
+def _refuse_section(base: Mapping[str, Any], key: str, where: str) -> None:
+    """What a section put in place of another leaves out would silently become the default."""
+    found: Any = base
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    if isinstance(found, dict):
+        inner = next(iter(found), "...")
+        raise BackdoorError(f"params.yaml: sweep.{where}: {key} is a section; name a key in it, such as {key}.{inner}")
 
 
 def _with(content: dict[str, Any], path: list[str], value: Any, where: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from types import ModuleType
 from backdoor_core.console import say
 from backdoor_core.study import Study
 from backdoor_core.sweep.estimate import estimate
+from backdoor_core.sweep.grid import idle_rules
 from backdoor_core.sweep.lock import only_one
 from backdoor_core.sweep.paths import BENCHMARKS
 from backdoor_core.sweep.plan import plan
@@ -21,6 +22,7 @@ def run(study: Study) -> int:
 
     Returns how many cells failed.
     """
+    _warn(study)
     planned, store = plan(study), Store(study.paths.root)
     with only_one(store.folder):
         outcome = run_cells(study, planned, store, meanwhile=_results)
@@ -32,6 +34,7 @@ def run(study: Study) -> int:
 
 def dry_run(study: Study) -> None:
     """Print the cells, what is finished, and how long the rest may take."""
+    _warn(study)
     planned, store = plan(study), Store(study.paths.root)
     missing = []
     for one in planned:
@@ -40,6 +43,11 @@ def dry_run(study: Study) -> None:
         if not finished:
             missing.append(one)
     print(estimate(study, planned, missing, store))
+
+
+def _warn(study: Study) -> None:
+    for rule in idle_rules(study.params):
+        say(f"warning: params.yaml: {rule} leaves out no cell")
 
 
 def _results() -> ModuleType:
