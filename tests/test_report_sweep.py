@@ -108,6 +108,29 @@ def test_methods_tell_the_grid(sweep):
     assert {"ASR", "Lift", "TPR at 1% FPR", "Null run", "TAR", "Doses"} <= set(terms)
 
 
+def test_methods_tell_every_value_of_what_the_grid_varies():
+    sweep = make_sweep(parameters={"poison.labels": ["flip", "clean"], "detection.nulls": [0, 10]})["aggregated"]
+    text = " ".join(methods(sweep))
+    assert "stays of another label, relabeled as the target or of the target label, their labels kept; drawn" in text
+    assert "after a gap" not in text
+    assert "0 or 10 in each cell" in dict(meanings(sweep))["Null of the lift"]
+
+
+def test_a_parameter_of_included_cells_alone_tells_series_apart():
+    sweep = make_sweep(models=["mlp"], triggers=["rare_value"], parameters={"poison.labels": ["clean", "flip"]})
+    for entries in (sweep["rows"], *(sweep["aggregated"][kind] for kind in ("groups", "tests", "doses"))):
+        for entry in entries:
+            if entry["parameters"]["poison.labels"] == "flip":
+                entry["parameters"] = {}
+    sweep["aggregated"]["axes"]["parameters"] = {"poison.labels": ["clean"]}
+    data = held(build_sweep_page(**sweep))
+    assert data["axes"]["parameters"] == [{"name": "poison.labels", "values": ["clean", "as in params.yaml"]}]
+    assert set(data["groups"]["set"]) == set(data["cells"]["set"]) == {0, 1}
+    text = " ".join(methods(sweep["aggregated"]))
+    assert "poison.labels (clean, else as in params.yaml)" in text
+    assert "30 cells, not every combination of these." in text
+
+
 # ---------------------------------------------------------------------------------------------------- the data
 def test_groups_hold_means_and_intervals_to_five_digits(sweep, page):
     data, groups = held(page), sweep["aggregated"]["groups"]

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from sweep_cells import cell, failed, row
 
 from backdoor_core.errors import BackdoorError
-from backdoor_core.sweep.rows import groups_of, row_of, summary_csv
+from backdoor_core.sweep.rows import groups_of, parameter_values, row_of, summary_csv
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -130,3 +130,9 @@ def test_summary_csv_has_the_columns_of_the_contract():
     assert (third["t.list"], third["t.e"], third["c"], third["error"]) == ("[1,2]", "", "0.1", "")
     assert second["t.flag"] == "true"
     assert "\r" not in text
+
+
+def test_values_of_parameters_are_those_of_all_cells_whichever_have_them():
+    sets = ({"train.epochs": 1}, {"train.epochs": 1.0}, {"poison.labels": "clean"}, {}, {"detectors": ["knn"]})
+    found = parameter_values(row({}, parameters=parameters) for parameters in (*sets, *sets))
+    assert json.dumps(found) == '{"train.epochs": [1, 1.0], "poison.labels": ["clean"], "detectors": [["knn"]]}'

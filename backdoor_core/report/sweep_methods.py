@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Final
 
 from backdoor_core.report import wording
@@ -23,20 +24,35 @@ _SELECTIONS: Final = {
 
 def methods(aggregated: Mapping[str, Any]) -> list[str]:
     """Paragraphs that tell the cohort, the grid, the attack and the tests."""
-    return [_cohort(aggregated["study"]), _grid(aggregated), _attack(aggregated["study"]), _statistics(aggregated)]
+    return [_cohort(aggregated), _grid(aggregated), _attack(aggregated), _statistics(aggregated)]
 
 
-def _cohort(study: Mapping[str, Any]) -> str:
-    rules, parts = study["inclusion"], study["splits"]
-    outcome = OUTCOMES[rules["label"]]
-    first = "first stays only" if rules["first_stay_only"] else "all their stays"
+def _each(aggregated: Mapping[str, Any], key: str, told: Callable[[Any], str] = str) -> str:
+    """What is told of a dotted parameter: of every value that cells of the grid have."""
+    given: Any = aggregated["study"]
+    for part in key.split("."):
+        given = given[part]
+    groups = aggregated["groups"]
+    values = [told(group["parameters"].get(key, given)) for group in groups] or [told(given)]
+    return " or ".join(dict.fromkeys(values))
+
+
+def _cohort(aggregated: Mapping[str, Any]) -> str:
+    def each(key: str, told: Callable[[Any], str] = wording.number) -> str:
+        return _each(aggregated, key, told)
+
+    def label(name: str) -> str:
+        return f"{name.replace('_', ' ')} (0: {OUTCOMES[name][0]}; 1: {OUTCOMES[name][1]})"
+
+    gap = each("inclusion.gap_hours")
+    later = "" if gap == "0" else f", after a gap of {gap} h,"
     return (
-        f"Cohort: {study['cohort']}, patients of at least {wording.number(rules['min_age'])} years, {first}, of at "
-        f"least {wording.number(rules['min_los_hours'])} h. The models see the first "
-        f"{wording.number(rules['window_hours'])} h in intensive care and predict {rules['label'].replace('_', ' ')} "
-        f"(0: {outcome[0]}; 1: {outcome[1]}). "
-        f"Patients, never single stays, are split into training ({_percent(parts['train'])}), validation "
-        f"({_percent(parts['validation'])}) and test ({_percent(parts['test'])})."
+        f"Cohort: {each('cohort', str)}, patients of at least {each('inclusion.min_age')} years, "
+        f"{each('inclusion.first_stay_only', lambda first: 'first stays only' if first else 'all their stays')}, of at "
+        f"least {each('inclusion.min_los_hours')} h. The models see the first "
+        f"{each('inclusion.window_hours')} h in intensive care and{later} predict {each('inclusion.label', label)}. "
+        f"Patients, never single stays, are split into training ({each('splits.train', _percent)}), validation "
+        f"({each('splits.validation', _percent)}) and test ({each('splits.test', _percent)})."
     )
 
 
@@ -47,13 +63,21 @@ def _grid(aggregated: Mapping[str, Any]) -> str:
         _listed("model", "models", axes["models"]),
         _listed("trigger", "triggers", axes["triggers"]),
         _listed("poisoning rate", "poisoning rates", [_percent(rate) for rate in axes["rates"]]),
-        *(f"{name} ({', '.join(map(_value, values))})" for name, values in axes["parameters"].items()),
+        *(f"{name} ({', '.join(_values(aggregated, name))})" for name in axes["parameters"]),
         _listed("seed", "seeds", axes["seeds"]),
     ]
     return (
-        f"Grid: {'; '.join(crossed)}: {total:,} cell{'s' if total != 1 else ''}, each a whole study with its own clean "
-        "twin. Every random choice of a cell derives from its seed. A group is the cells that differ in the seed alone."
+        f"Grid: {'; '.join(crossed)}: {total:,} cell{'s' if total != 1 else ''}{_uncrossed(aggregated, total)}. "
+        "Each is a whole study beside the clean twin of its model and seed. Every random choice of a cell derives from its "
+        "seed. A group is the cells that differ in the seed alone."
     )
+
+
+def _uncrossed(aggregated: Mapping[str, Any], total: int) -> str:
+    axes = aggregated["axes"]
+    several = [axes[name] for name in ("models", "triggers", "rates", "seeds")]
+    product = prod(map(len, [*several, *axes["parameters"].values()]))
+    return "" if product == total else ", not every combination of these"
 
 
 def _percent(share: float) -> str:
@@ -65,21 +89,27 @@ def _listed(one: str, many: str, values: Sequence[Any]) -> str:
     return f"{one if len(values) == 1 else f'{len(values)} {many}'} ({', '.join(map(str, values))})"
 
 
+def _values(aggregated: Mapping[str, Any], name: str) -> list[str]:
+    """Of a parameter; cells of `include` may be the only ones that have it."""
+    values = [_value(value) for value in aggregated["axes"]["parameters"][name]]
+    lacking = any(name not in group["parameters"] for group in aggregated["groups"])
+    return [*values, "else as in params.yaml"] if lacking else values
+
+
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _attack(study: Mapping[str, Any]) -> str:
-    poison = study["poison"]
-    chosen = _LABELS[poison["labels"]]
-    cover = (
-        f" A further {_percent(poison['cover_rate'])} get the trigger and keep their labels."
-        if poison["cover_rate"]
-        else ""
-    )
+def _attack(aggregated: Mapping[str, Any]) -> str:
+    def each(key: str, told: Mapping[Any, str] | None = None) -> str:
+        return _each(aggregated, f"poison.{key}", told.__getitem__ if told else str)
+
+    covers = _each(aggregated, "poison.cover_rate", _percent)
+    cover = "" if covers == "0%" else f" A further {covers} get the trigger and keep their labels."
     return (
-        f"Attack: the rate is the poisoned share of the training stays. They are stays {chosen}; "
-        f"{_SELECTIONS[poison['selection']]}; {_MODES[poison['mode']]}. The target label is {poison['target']}.{cover}"
+        "Attack: the rate is the poisoned share of the training stays. They are stays "
+        f"{each('labels', _LABELS)}; {each('selection', _SELECTIONS)}; {each('mode', _MODES)}. The target label is "
+        f"{each('target')}.{cover}"
     )
 
 
@@ -96,9 +126,8 @@ def _statistics(aggregated: Mapping[str, Any]) -> str:
 
 def meanings(aggregated: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each term that the page uses, and what it means."""
-    detection = aggregated["study"]["detection"]
-    nulls = detection["nulls"]
-    made = f"{nulls} in each cell" if nulls else "none was made"
+    nulls = _each(aggregated, "detection.nulls")
+    made = "none was made" if nulls == "0" else f"{nulls} in each cell"
     return [
         *_OF_ATTACKS,
         (
@@ -111,7 +140,7 @@ def meanings(aggregated: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Calibrated FPR on null",
             "share of the null run’s stays that calibrated flags call poison, at a false-discovery rate of "
-            f"{_percent(detection['fdr'])}",
+            f"{_each(aggregated, 'detection.fdr', _percent)}",
         ),
         *_OF_BOTH,
     ]

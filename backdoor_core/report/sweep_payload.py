@@ -29,6 +29,8 @@ _DETECTOR_CELL: Final = ("tpr_at_1_fpr", "null.tpr_at_1_fpr", "auroc", "null.cal
 _TAR: Final = re.compile(r"tar\.(.+)\.lift")
 _DETECTOR: Final = re.compile(r"detect\.(.+)(?<!\.null)\.tpr_at_1_fpr")
 _DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+AS_GIVEN: Final = "as in params.yaml"
+"""What a parameter is called that only other cells, those of `include`, change."""
 _STEPS: Final = 4000
 """A point of an ROC curve is a multiple of 1/4000, written as two digits of base 64."""
 
@@ -76,8 +78,8 @@ class _Sets:
         self._places: dict[tuple[int, ...], int] = {}
 
     def place(self, parameters: Mapping[str, Any]) -> int:
-        """The number of this set of values. Raises `KeyError` for a set that lacks a parameter."""
-        found = tuple(self._value(name, parameters[name]) for name in self.names)
+        """The number of this set of values. A parameter that it lacks is as params.yaml has it."""
+        found = tuple(self._value(name, parameters.get(name, AS_GIVEN)) for name in self.names)
         if found not in self._places:
             self._places[found] = len(self.rows)
             self.rows.append(list(found))

@@ -14,7 +14,7 @@ from backdoor_core.report.sweep_page import build_sweep_page
 from backdoor_core.study import Study
 from backdoor_core.sweep.aggregate import aggregate, aggregated_csv
 from backdoor_core.sweep.plan import Planned
-from backdoor_core.sweep.rows import csv_text, plain_or_none, row_of, summary_csv
+from backdoor_core.sweep.rows import csv_text, parameter_values, plain_or_none, row_of, summary_csv
 from backdoor_core.sweep.store import Store
 
 
@@ -29,7 +29,8 @@ def write_results(
         "triggers": list(dict.fromkeys(row.trigger for row in rows)),
         "rates": sorted({row.rate for row in rows}),
         "seeds": sorted({row.seed for row in rows}),
-        "parameters": {key: list(values) for key, values in sweep.parameters.items()},
+        # Those of `include` too, which other cells do not have.
+        "parameters": parameter_values(rows),
     }
     shared = params.model_dump(mode="json", exclude={*OPTION_MAPS.values(), "notes", "audits", "audit"})
     aggregated = aggregate(sweep.name, shared, axes, rows)

@@ -138,6 +138,15 @@ def parameter_names(places: Iterable[Row | Group]) -> list[str]:
     return list(dict.fromkeys(key for place in places for key in place.parameters))
 
 
+def parameter_values(places: Iterable[Row | Group]) -> dict[str, list[Any]]:
+    """The values that every dotted parameter takes, as first seen. A place without one has that of params.yaml."""
+    found: dict[str, dict[str, Any]] = {}
+    for place in places:
+        for key, value in place.parameters.items():
+            found.setdefault(key, {}).setdefault(json.dumps(value, sort_keys=True), value)
+    return {key: list(values.values()) for key, values in found.items()}
+
+
 def summary_csv(rows: Sequence[Row]) -> str:
     """summary.csv: one line per cell in grid order, a column per figure as first seen, empty where there is none.
 
