@@ -211,19 +211,24 @@ def _test(figure) -> dict[str, Any]:
 def _doses(model, trigger, parameters, seeds, detectors) -> dict[str, Any]:
     def dose(value):
         limits = {"low": value / 1.4, "high": value * 1.4} if len(seeds) > 1 else {"low": None, "high": None}
-        return {"value": value, **limits, "per_seed": {str(seed): value for seed in seeds}, "note": None}
+        return {"value": value, **limits, "bound": None, "per_seed": {str(seed): value for seed in seeds}, "note": None}
 
     missing = {
         "value": None,
         "low": None,
         "high": None,
+        "bound": None,
         "per_seed": dict.fromkeys(map(str, seeds)),
         "note": f"not reached by {len(seeds)} of {len(seeds)} seeds",
     }
+    no_gap = {"value": None, "low": None, "high": None, "bound": "not found", "note": "a level is not reached"}
     found = {
-        name: {"detectable": dose(0.004 * k), "gap": {"value": k / 2.0, "low": k / 3, "high": k / 1.5}}
+        name: {
+            "detectable": dose(0.004 * k),
+            "gap": {"value": k / 2.0, "low": k / 3, "high": k / 1.5, "bound": None, "note": None},
+        }
         if name != "random_filter"
-        else {"detectable": missing, "gap": {"value": None, "low": None, "high": None}}
+        else {"detectable": missing, "gap": no_gap}
         for k, name in enumerate(detectors, start=1)
         if name != "perfect_filter"
     }

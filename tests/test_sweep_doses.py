@@ -117,39 +117,70 @@ def test_the_gap_is_paired_by_seed():
         "value": pytest.approx(stats.gmean(ratios)),
         "low": pytest.approx(math.exp(low)),
         "high": pytest.approx(math.exp(high)),
+        "bound": None,
         "note": None,
     }
 
 
 @pytest.mark.parametrize(
-    ("effective", "detectable", "value", "note"),
+    ("effective", "detectable", "value", "bound", "note"),
     [
         (
             SeedDose(0.001, Reach.SMALLEST),
             known(0.016),
             8.0,
+            "at least",
             "at least this: effective dose at or below the smallest rate for 1 of 2 seeds",
         ),
         (
             known(0.004),
             SeedDose(0.001, Reach.SMALLEST),
             1.0,
+            "at most",
             "at most this: detectable dose at or below the smallest rate for 1 of 2 seeds",
         ),
         (
             SeedDose(0.001, Reach.SMALLEST),
             SeedDose(0.001, Reach.SMALLEST),
             None,
+            "open",
             "both doses at or below the smallest rate for 1 of 2 seeds",
         ),
-        (known(0.01), SeedDose(None, Reach.NEVER), None, "a level is not reached by 1 of 2 seeds"),
-        (SeedDose(None, Reach.UNKNOWN), known(0.01), 4.0, "no figure for 1 of 2 seeds"),
+        (known(0.01), SeedDose(None, Reach.NEVER), None, "not found", "a level is not reached by 1 of 2 seeds"),
+        (SeedDose(None, Reach.NEVER), known(0.01), None, None, "a level is not reached by 1 of 2 seeds"),
+        (SeedDose(None, Reach.UNKNOWN), known(0.01), 4.0, None, "no figure for 1 of 2 seeds"),
     ],
 )
-def test_a_gap_that_is_bounded_or_open_says_so(effective, detectable, value, note):
+def test_a_gap_that_is_bounded_or_open_says_so(effective, detectable, value, bound, note):
     found = gap({1: known(0.01), 2: effective}, {1: known(0.04), 2: detectable})
-    assert found["note"] == note
+    assert (found["bound"], found["note"]) == (bound, note)
+    assert (found["low"], found["high"]) == (None, None)
     assert found["value"] == (None if value is None else pytest.approx(value))
+
+
+def test_a_gap_that_is_a_lower_bound_for_one_seed_and_an_upper_one_for_another_is_open():
+    low = SeedDose(0.001, Reach.SMALLEST)
+    found = gap({1: low, 2: known(0.01), 3: known(0.01)}, {1: known(0.01), 2: low, 3: known(0.02)})
+    assert (found["value"], found["bound"]) == (None, "open")
+    assert found["note"] == (
+        "effective dose at or below the smallest rate for 1 of 3 seeds; "
+        "detectable dose at or below the smallest rate for 1 of 3 seeds"
+    )
+
+
+def test_doses_at_the_smallest_rate_have_no_interval():
+    low = SeedDose(0.001, Reach.SMALLEST)
+    for doses in ({1: low, 2: low}, {1: low, 2: known(0.002), 3: known(0.003)}):
+        found = summarized(doses)
+        assert (found["low"], found["high"], found["bound"]) == (None, None, "at most")
+    assert summarized({1: known(0.002), 2: known(0.003)})["bound"] is None
+    assert summarized({1: low, 2: SeedDose(None, Reach.NEVER)})["bound"] is None
+
+
+def test_a_rate_that_the_grid_has_for_another_seed_alone_changes_no_dose():
+    rows = [*planted(0.002, 0.02, 1), *planted(0.003, 0.03, 2), *planted(0.002, 0.02, 1, rates=(0.3,))]
+    (found,) = doses_of(groups_of(rows))
+    assert found["effective"]["per_seed"] == {"1": pytest.approx(0.002), "2": pytest.approx(0.003)}
 
 
 def planted(effective, detectable, seed, rates=(0.0, 0.001, 0.01, 0.1), **where):

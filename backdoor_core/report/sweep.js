@@ -4,7 +4,7 @@ function perSeed(dose) {
 }
 
 function doseColumn(name, get) {
-  const column = estimates(name, get, percent);
+  const column = bounds(name, get, percent);
   return {
     ...column,
     show: (row) => {
@@ -26,8 +26,9 @@ function drawDoses() {
   const notes = ({ dose, found }) => {
     const of = { effective: dose.effective.note, detectable: found?.detectable.note };
     const doses = Object.entries(of).filter(([, note]) => note);
-    // A gap lacks what one of its doses lacks: its own note is news only where they have none.
-    const told = doses.length ? doses : [["gap", found?.gap.note]].filter(([, note]) => note);
+    // A gap lacks what one of its doses lacks: its own note is news where they have none, or where it is a bound.
+    const gap = !doses.length || found?.gap.bound ? [["gap", found?.gap.note]] : [];
+    const told = [...doses, ...gap].filter(([, note]) => note);
     return told.map(([name, note]) => `${name}: ${note}`).join("; ");
   };
   const gapNote = (row) => row.found?.gap.note;
@@ -42,7 +43,7 @@ function drawDoses() {
       words("detector", (row) => row.detector),
       doseColumn("effective", (row) => row.dose.effective),
       doseColumn("detectable", (row) => row.found?.detectable),
-      estimates("gap", (row) => row.found?.gap, (value) => decimal(value, 2)),
+      bounds("gap", (row) => row.found?.gap, (value) => decimal(value, 2)),
       words("notes", (row) => notes(row) || null, { wide: true, note: true, csv: [["gap note", gapNote]] }),
     ],
   });

@@ -68,8 +68,8 @@ def _grid(aggregated: Mapping[str, Any]) -> str:
     ]
     return (
         f"Grid: {'; '.join(crossed)}: {total:,} cell{'s' if total != 1 else ''}{_uncrossed(aggregated, total)}. "
-        "Each is a whole study beside the clean twin of its model and seed. Every random choice of a cell derives from its "
-        "seed. A group is the cells that differ in the seed alone."
+        "Each is a whole study beside the clean twin of its model and seed. Every random choice of a cell derives from "
+        "its seed. A group is the cells that differ in the seed alone."
     )
 
 
@@ -181,6 +181,8 @@ _OF_BOTH: Final = (
         "Doses",
         "minimal effective dose: the rate from which the lift is 0.5 or more; minimal detectable dose: the rate from "
         "which a detector’s TPR at 1% FPR is 0.5 or more; both to the end of the grid, interpolated in log rate, "
-        "geometric mean over seeds. The gap is detectable over effective: above 1, the attack works before it is found",
+        "geometric mean over seeds. The gap is detectable over effective: above 1, the attack works before it is "
+        "found. ≤ or ≥: a bound, for a seed reaches the level at the smallest rate already. Open: both may be anywhere "
+        "below it. Not found: no rate is detectable for some seed",
     ),
 )

@@ -195,7 +195,7 @@ def _dose_row(entry: Mapping[str, Any], sets: _Sets) -> dict[str, Any]:
         "detectors": {
             name: {
                 "detectable": _dose(found["detectable"]),
-                "gap": {**_limits(found["gap"]), "note": found["gap"].get("note")},
+                "gap": {**_limits(found["gap"]), "note": found["gap"]["note"]},
             }
             for name, found in entry["detectors"].items()
         },
@@ -208,7 +208,7 @@ def _dose(dose: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _limits(figure: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _rounded(figure[key]) for key in ("value", "low", "high")}
+    return {**{key: _rounded(figure[key]) for key in ("value", "low", "high")}, "bound": figure["bound"]}
 
 
 def _times(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

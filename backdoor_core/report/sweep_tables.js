@@ -116,7 +116,7 @@ function estimates(name, get, format = decimal) {
     get: (row) => get(row)?.value ?? null,
     show: (row) => {
       const found = get(row);
-      if (!found || found.value === null) return NONE;
+      if (!found || found.value === null) return found?.bound ?? NONE;
       return estimate(found, format);
     },
     csv: [
@@ -127,8 +127,17 @@ function estimates(name, get, format = decimal) {
   };
 }
 
+// The same of what may be a bound, which the CSV says in a column of its own.
+function bounds(name, get, format = decimal) {
+  const column = estimates(name, get, format);
+  return { ...column, csv: [...column.csv, [`${name} bound`, (row) => get(row)?.bound]] };
+}
+
+const BOUNDS = { "at most": "≤\u00a0", "at least": "≥\u00a0" };
+
 function estimate(found, format) {
-  const node = element("span", {}, element("span", { class: "value" }, format(found.value)));
+  const value = `${BOUNDS[found.bound] ?? ""}${format(found.value)}`;
+  const node = element("span", {}, element("span", { class: "value" }, value));
   const limits = interval(found.low, found.high, format);
   if (limits) node.append(" ", element("span", { class: "interval" }, limits));
   return node;
@@ -169,11 +178,18 @@ function drawDetectorLeaders(groups) {
   });
 }
 
+// Of the chosen detectors; one whose gap is open may have the smallest. Where none finds the attack, that is said.
 function smallestGap(dose) {
   const shown = new Set(chosenDetectors().map((detector) => detector.name));
-  const gaps = Object.entries(dose?.detectors ?? {}).filter(([name, { gap }]) => gap.value !== null && shown.has(name));
-  const [name, found] = gaps.sort(([, a], [, b]) => a.gap.value - b.gap.value)[0] ?? [null, null];
-  return found && { ...found.gap, detector: name };
+  const gaps = Object.entries(dose?.detectors ?? {})
+    .filter(([name]) => shown.has(name))
+    .map(([detector, { gap }]) => ({ ...gap, detector }));
+  const open = gaps.filter((gap) => gap.bound === "open");
+  if (open.length) return { ...open[0], detector: open.map((gap) => gap.detector).join(", ") };
+  const known = gaps.filter((gap) => gap.value !== null).sort((a, b) => a.value - b.value);
+  if (known.length) return known[0];
+  const missed = gaps.length && gaps.every((gap) => gap.bound === "not found");
+  return missed ? { ...gaps[0], detector: null } : null;
 }
 
 function drawAttackLeaders(all) {
@@ -187,7 +203,7 @@ function drawAttackLeaders(all) {
     return [{ series, lift, top, told, change, dose: dose?.effective, gap: smallestGap(dose) }];
   });
   rows.sort((a, b) => (b.lift.value ?? -9) - (a.lift.value ?? -9));
-  const gapColumn = estimates("smallest gap", (row) => row.gap, (value) => decimal(value, 2));
+  const gapColumn = bounds("smallest gap", (row) => row.gap, (value) => decimal(value, 2));
   table(part("attack-leaders"), {
     id: "attacks",
     caption: "Attacks, over their poisoned groups; a gap above 1 means that the attack works before it is found",
@@ -200,7 +216,7 @@ function drawAttackLeaders(all) {
       estimates("lift at the highest rate", (row) => row.top),
       estimates("told apart", (row) => row.told),
       estimates("AUROC change", (row) => row.change),
-      estimates("effective dose", (row) => row.dose, percent),
+      bounds("effective dose", (row) => row.dose, percent),
       gapColumn,
       words("its detector", (row) => row.gap?.detector ?? null),
       { name: "groups", get: (row) => row.lift.groups, show: (row) => `${row.lift.groups} of ${row.lift.of}` },

@@ -15,7 +15,8 @@ The minimal effective dose is that of ``asr_lift`` at `EFFECTIVE_LIFT`, the mini
 of its ``tpr_at_1_fpr`` at `DETECTABLE_TPR`. The gap is detectable over effective, seed by seed: above 1, there are
 rates at which the attack works and the detector misses it. Over seeds all three are geometric means with the 95%
 t-interval of the logarithm, and none where one of the seeds does not reach the level: the mean of the others would be
-too low.
+too low. Where the dose of a seed is a bound, so is the mean, and it has no interval: seeds that all lie at or below the
+smallest rate do not agree, they are not known (``bound`` says which way, of a gap also where there is none and why).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from enum import Enum
 from typing import Any
 
 from backdoor_core.attack.dose import summary
+from backdoor_core.statistics import Estimate
 from backdoor_core.sweep.comparisons import tpr
 from backdoor_core.sweep.rows import Group, parameters_key
 
@@ -33,6 +35,9 @@ EFFECTIVE_LIFT = 0.5
 """ASR lift over the clean twin from which an attack is called effective."""
 DETECTABLE_TPR = 0.5
 """True positive rate at a false positive rate of 1% from which an attack is called detectable."""
+
+AT_MOST, AT_LEAST, OPEN, NOT_FOUND = "at most", "at least", "open", "not found"
+"""Bounds of a dose or a gap; the last two have no value: what the grid leaves open, and what a detector never finds."""
 
 
 class Reach(Enum):
@@ -107,10 +112,15 @@ def _doses(curve: Sequence[Group]) -> dict[str, Any]:
 
 def _seed_doses(curve: Sequence[Group], metric: str, level: float) -> dict[int, SeedDose]:
     """Of every seed that finished at some rate; where a cell of it failed, its figure there is None."""
-    known = {group.rate: {row.seed: row.figures.get(metric) for row in group.done} for group in curve}
     seeds = dict.fromkeys(row.seed for group in curve for row in group.rows)
-    finished = [seed for seed in seeds if any(seed in figures for figures in known.values())]
-    return {seed: seed_dose([(rate, figures.get(seed)) for rate, figures in known.items()], level) for seed in finished}
+    finished = {row.seed for group in curve for row in group.done}
+    # A rate that the grid has for other seeds alone is none of this seed's.
+    rows = {seed: [row for group in curve for row in group.rows if row.seed == seed] for seed in seeds}
+    return {
+        seed: seed_dose([(row.rate, row.figures.get(metric)) for row in rows[seed]], level)
+        for seed in seeds
+        if seed in finished
+    }
 
 
 def summarized(doses: Mapping[int, SeedDose]) -> dict[str, Any]:
@@ -120,8 +130,9 @@ def summarized(doses: Mapping[int, SeedDose]) -> dict[str, Any]:
     """
     known = [dose.rate for dose in doses.values() if dose.reach is not Reach.UNKNOWN]
     notes = [_count(reach, doses.values()) for reach in (Reach.NEVER, Reach.SMALLEST, Reach.UNKNOWN)]
+    censored = any(dose.reach is Reach.SMALLEST for dose in doses.values())
     return {
-        **summary(known).as_dict(),
+        **_bounded(known, AT_MOST if censored and None not in known else None),
         "per_seed": {str(seed): dose.rate for seed, dose in doses.items()},
         "note": _joined(notes) if doses else "no seed finished",
     }
@@ -151,12 +162,30 @@ def gap(effective: Mapping[int, SeedDose], detectable: Mapping[int, SeedDose]) -
 
     Seeds where either dose is not known are left out. There is no gap where a seed does not reach one of the levels,
     nor where both doses of a seed lie at or below the smallest rate, which leaves their ratio open. Where one of them
-    does, the gap is a bound, and the note says which.
+    does, the gap is a bound; it is open where it is a lower one for a seed and an upper one for another.
     """
     pairs = [(dose, detectable[seed]) for seed, dose in effective.items() if seed in detectable]
     known = [pair for pair in pairs if all(dose.reach is not Reach.UNKNOWN for dose in pair)]
-    ratios = [_ratio(*pair) for pair in known]
-    return {**summary(ratios).as_dict(), "note": _gap_note(known, len(pairs))}
+    return {**_bounded([_ratio(*pair) for pair in known], _gap_bound(known)), "note": _gap_note(known, len(pairs))}
+
+
+def _bounded(figures: Sequence[float | None], bound: str | None) -> dict[str, Any]:
+    """The mean of the seeds' figures as JSON; one that is a bound has no interval, one that is open no value."""
+    found = summary([None] if bound in (OPEN, NOT_FOUND) else figures)
+    return {**(found if bound is None else Estimate(found.value, None, None)).as_dict(), "bound": bound}
+
+
+def _gap_bound(known: Sequence[tuple[SeedDose, SeedDose]]) -> str | None:
+    """What the gap is where it is no plain figure; None where an attack is not effective in every seed, too."""
+    if any(effective.reach is Reach.NEVER for effective, _ in known):
+        return None
+    if any(detectable.reach is Reach.NEVER for _, detectable in known):
+        return NOT_FOUND
+    censored = {tuple(dose.reach is Reach.SMALLEST for dose in pair) for pair in known}
+    low, high = (True, False) in censored, (False, True) in censored
+    if (True, True) in censored or (low and high):
+        return OPEN
+    return AT_LEAST if low else AT_MOST if high else None
 
 
 def _ratio(effective: SeedDose, detectable: SeedDose) -> float | None:
@@ -172,11 +201,12 @@ def _gap_note(known: Sequence[tuple[SeedDose, SeedDose]], seeds: int) -> str | N
         return "no seed finished"
     low = [tuple(dose.reach is Reach.SMALLEST for dose in pair) for pair in known]
     never = [any(dose.reach is Reach.NEVER for dose in pair) for pair in known]
+    prefix = {AT_LEAST: "at least this: ", AT_MOST: "at most this: "}.get(_gap_bound(known) or "", "")
     notes = {
         "a level is not reached by": sum(never),
         "both doses at or below the smallest rate for": low.count((True, True)),
-        "at least this: effective dose at or below the smallest rate for": low.count((True, False)) * (not any(never)),
-        "at most this: detectable dose at or below the smallest rate for": low.count((False, True)) * (not any(never)),
+        f"{prefix}effective dose at or below the smallest rate for": low.count((True, False)) * (not any(never)),
+        f"{prefix}detectable dose at or below the smallest rate for": low.count((False, True)) * (not any(never)),
         "no figure for": seeds - len(known),
     }
     return _joined(f"{words} {_of(count, seeds)}" for words, count in notes.items() if count)
