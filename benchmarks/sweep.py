@@ -182,7 +182,7 @@ def finished(folder: Path, cells: int) -> None:
         noise = rng.normal(0, 0.02)
         figures = {name: _moved(value, noise) for name, value in template["figures"].items()}
         record = {**template, "inputs": one.inputs, "axes": one.cell.axes, "figures": figures}
-        store.write_cell(Finished(one.cell.name, record, {}, store.timings(real.cell.name)))
+        store.write_cell(Finished(one.cell.name, record, {}, store.timings(store.cell(real.cell.name))))
     print(f"{len(planned):,} finished cells, {len(template['figures'])} figures each")
     print(f"summary, statistics, figures and report  {backdoor(folder, 'sweep'):7.1f} s")
     page = folder / "benchmarks" / "default" / "report.html"

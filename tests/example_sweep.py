@@ -150,12 +150,15 @@ def _group(cells) -> dict[str, Any]:
     names = {name: None for cell in done for name in cell["figures"] if not name.endswith((".low", ".high"))}
     nulls = [value for cell in done for value in cell["null_lift"]]
     low, high = map(float, np.quantile(nulls, [0.025, 0.975])) if nulls else (None, None)
+    asr = [cell["figures"]["asr_baseline"] + lift for cell in done for lift in cell["null_lift"]]
+    asr_low, asr_high = map(float, np.quantile(asr, [0.025, 0.975])) if asr else (None, None)
     curves = {name: done[0]["roc"][name] for name in done[0]["roc"]} if done else {}
     return {
         **{key: cells[0][key] for key in ("model", "trigger", "rate", "parameters")},
         "seeds": [cell["seed"] for cell in done],
         "metrics": {name: _interval([cell["figures"].get(name) for cell in done]) for name in names},
         "null_lift": {"values": nulls, "low": low, "high": high},
+        "null_asr": {"low": asr_low, "high": asr_high},
         "roc": {
             name: {
                 run: np.mean([cell["roc"][name][run] for cell in done], axis=0).tolist() if curves[name][run] else []

@@ -293,6 +293,41 @@ def test_tables_sort_by_header_and_missing_stands_last(drive, page):
     assert told["words"][1] == sorted(told["words"][1])
 
 
+def test_a_table_sorted_by_what_a_filter_takes_away_stays_a_table(drive, page):
+    told = drive(
+        page,
+        """
+        const last = all("#table-cells thead th").length - 1;
+        sort("cells", last);
+        const sortedBy = () => all("#table-cells thead th").filter((one) => one.getAttribute("aria-sort"));
+        out.before = sortedBy().map((one) => one.innerText);
+        box("spectral_signatures").click();
+        out.without = [sortedBy().length, column("cells", 4).slice(0, 3)];
+        box("spectral_signatures").click();
+        out.again = sortedBy().map((one) => one.innerText);
+        """,
+    )
+    assert told["before"] == told["again"] == ["TPR at 1% FPR, spectral_signatures"]
+    assert told["without"] == [0, ["42", "43", "44"]], "in the order of the grid"
+
+
+def test_leaderboard_of_attacks_says_bounds_and_counts_groups_that_failed(drive):
+    sweep = make_sweep(models=("mlp",), triggers=("rare_value",), failed=range(12, 15))
+    (dose,) = sweep["aggregated"]["doses"]
+    dose["effective"] |= {"low": None, "high": None, "bound": "at most"}
+    script = """
+    out.lines = [];
+    const cells = () => all("#table-attacks tbody td").map((one) => one.innerText.replaceAll("\u00a0", " "));
+    const line = () => out.lines.push(cells());
+    line(); box("range_rule").click(); box("spectral_signatures").click(); line();
+    """
+    dose["detectors"]["range_rule"]["gap"] |= {"value": None, "low": None, "high": None, "bound": "open"}
+    found = drive(build_sweep_page(**sweep), script)["lines"]
+    assert found[0][2:4] == [found[0][2], "–"], "the group of the highest rate has no figure"
+    assert found[0][6:] == ["≤ 0.2%", "open", "range_rule", "3 of 4"]
+    assert found[1][7:] == ["not found", "–", "3 of 4"], "random_filter alone is left"
+
+
 def test_tooltip_tells_value_interval_and_seeds(drive, sweep, page):
     told = drive(
         page,

@@ -99,13 +99,12 @@ def test_lift_is_drawn_with_its_interval_and_the_null_beside_it():
     assert series.name == "mlp, rare_value"
 
 
-def test_the_null_band_of_the_asr_lies_around_the_twin():
+def test_the_null_band_of_the_asr_is_that_of_the_clean_retrains():
     found = aggregated(rates=(0.02,))
     axes, _ = drawn(lambda rate, of: module._attack(rate), found)
     [group] = found["groups"]
     band = next(fill for fill in axes.collections if not hasattr(fill, "get_segments") and len(fill.get_paths()))
-    twin = group["metrics"]["asr_baseline"]["mean"]
-    expected = [twin + group["null_lift"][key] for key in ("low", "high")]
+    expected = [group["null_asr"][key] for key in ("low", "high")]
     assert (band.get_paths()[0].get_extents().y0, band.get_paths()[0].get_extents().y1) == pytest.approx(expected)
 
 

@@ -132,13 +132,15 @@ def test_the_whole_is_as_the_contract_has_it():
     }
     assert [group["seeds"] for group in found["groups"]] == [[1, 2, 3], [1, 2, 3], [1, 2]]
     first, _, last = found["groups"]
-    assert set(first) == {"model", "trigger", "rate", "parameters", "seeds", "metrics", "null_lift", "roc"}
+    assert set(first) == {"model", "trigger", "rate", "parameters", "seeds", "metrics", "null_lift", "null_asr", "roc"}
     assert "asr.low" not in first["metrics"]
     assert first["metrics"]["asr_lift"] == dict.fromkeys(SUMMARY) | {"n": 0}
     assert last["metrics"]["asr"]["mean"] == pytest.approx(0.1 + 0.5 + 0.03)
     values = [0.01, -0.01, 0.02, -0.01, 0.03, -0.01]
     low, high = np.percentile(values, [2.5, 97.5])
     assert first["null_lift"] == {"values": values, "low": pytest.approx(low), "high": pytest.approx(high)}
+    low, high = np.percentile([0.1 + value for value in values], [2.5, 97.5])
+    assert first["null_asr"] == {"low": pytest.approx(low), "high": pytest.approx(high)}
     curve = np.linspace(0, 1, 101)
     np.testing.assert_allclose(first["roc"]["knn"]["poisoned"], (curve + curve**2 + curve**3) / 3)
     np.testing.assert_allclose(first["roc"]["knn"]["null"], curve)
@@ -154,11 +156,24 @@ def test_a_group_does_not_depend_on_the_others():
     assert alone == [group for group in aggregate("x", {}, {}, rows)["groups"] if group["rate"] == 0.01]
 
 
+def test_the_null_of_the_asr_has_the_spread_of_the_twins_too():
+    twins = {1: 0.1, 2: 0.4, 3: 0.7}
+    rows = [
+        row({"asr": 0.72, "asr_baseline": twin}, seed=seed, null_lift=[-0.02, 0.02]) for seed, twin in twins.items()
+    ]
+    (group,) = aggregate("x", {}, {}, rows)["groups"]
+    retrains = [twin + lift for twin in twins.values() for lift in (-0.02, 0.02)]
+    low, high = np.percentile(retrains, [2.5, 97.5])
+    assert (group["null_asr"]["low"], group["null_asr"]["high"]) == (pytest.approx(low), pytest.approx(high))
+    assert group["null_asr"]["high"] > 0.7
+
+
 def test_nothing_finished_is_no_figure():
     found = aggregate("x", {}, {}, [failed("bad", seed=1), failed("bad", seed=2)])
     (group,) = found["groups"]
     assert (group["seeds"], group["metrics"], group["roc"]) == ([], {}, {})
     assert group["null_lift"] == {"values": [], "low": None, "high": None}
+    assert group["null_asr"] == {"low": None, "high": None}
     assert found["doses"][0]["effective"]["note"] == "no seed finished"
     assert aggregated_csv(found).count("\n") == 1
     assert aggregate("x", {}, {}, [])["groups"] == []

@@ -188,6 +188,24 @@ def test_models_are_compared_within_the_same_trigger_rate_and_parameters():
     assert all(t["difference"] < 0 for t in found)
 
 
+def test_a_model_that_include_adds_with_other_detectors_is_compared_once():
+    names = {"detectors": ["range_rule"], "explain.rows": 9}
+    places = [{"model": "mlp"}, {"model": "mlp", "parameters": {"detection.fdr": 0.1}}, {"model": "gbdt"}]
+    places[2]["parameters"] = names
+    rows = [
+        row({"asr": 0.5, "asr_baseline": 0.1, "asr_lift": 0.3 * k + 0.1 * seed}, seed=seed, **where)
+        for k, where in enumerate(places)
+        for seed in (1, 2)
+    ]
+    found = [t for t in paired_tests(groups_of(rows)) if t["family"] == "models"]
+    assert [(t["model"], t["against"], t["n"]) for t in found] == [("mlp", "model gbdt", 2)]
+
+
+def test_where_the_trigger_is_none_there_is_nothing_to_test():
+    rows = [row({"asr": 0.1 * seed, "asr_baseline": 0.1}, seed=seed, trigger="none") for seed in (1, 2, 3)]
+    assert paired_tests(groups_of(rows)) == []
+
+
 def test_detectors_need_random_filter_among_them():
     rows = [row({"asr": 0.5, "asr_baseline": 0.1} | detector("knn", 0.5, 0.1 * seed), seed=seed) for seed in (1, 2, 3)]
     assert {t["family"] for t in paired_tests(groups_of(rows))} == {"attack", "detection"}

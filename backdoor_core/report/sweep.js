@@ -4,13 +4,13 @@ function perSeed(dose) {
 }
 
 function doseColumn(name, get) {
-  const column = bounds(name, get, percent);
+  const column = bounds(name, get, dosePercent);
   return {
     ...column,
     show: (row) => {
       const dose = get(row);
       const shown = element("span", { title: `per seed: ${perSeed(dose) || "none"}` });
-      shown.append(!dose || dose.value === null ? NONE : estimate(dose, percent));
+      shown.append(!dose || dose.value === null ? NONE : estimate(dose, dosePercent));
       return shown;
     },
     csv: [...column.csv, [`${name} per seed`, (row) => perSeed(get(row))], [`${name} note`, (row) => get(row)?.note]],
@@ -153,29 +153,37 @@ function choice(title, values, picked) {
   return element("fieldset", {}, legend, element("div", { class: "values" }, ...labels));
 }
 
+const OFFERED = [
+  ["model", D.axes.models, chosen.model],
+  ["trigger", D.axes.triggers, chosen.trigger],
+  ["detector", D.detectors.map(called), chosen.detector],
+  ...D.axes.parameters.map(({ name, values }, k) => [name, values, chosen.parameters[k]]),
+].filter(([, values]) => values.length);
+
 function offerChoices() {
   const form = document.getElementById("choices");
-  const offered = [
-    ["model", D.axes.models, chosen.model],
-    ["trigger", D.axes.triggers, chosen.trigger],
-    ["detector", D.detectors.map(called), chosen.detector],
-    ...D.axes.parameters.map(({ name, values }, k) => [name, values, chosen.parameters[k]]),
-  ];
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.replaceChildren(...offered.filter(([, values]) => values.length).map((one) => choice(...one)));
+  form.replaceChildren(...OFFERED.map((one) => choice(...one)));
+}
+
+// On paper, where the boxes are not.
+function told([title, values, picked]) {
+  return `${title}: ${values.filter((_, k) => picked.has(k)).join(", ") || "none"}`;
 }
 
 // ---------------------------------------------------------------------------------------------------- all
 const OF_GROUPS = ["attack", "clean", "detection", "roc", "plausibility", "tar", "attack-leaders", "detector-leaders"];
 
 function redraw() {
-  const groups = passing(D.groups).filter((g) => D.groups.seeds[g] > 0);
+  const planned = passing(D.groups);
+  const groups = planned.filter((g) => D.groups.seeds[g] > 0);
   const all = seriesOf(groups);
   const total = D.groups.model.length;
   const first = total > MANY_GROUPS && groups.length < total ? " Tick more to see more." : "";
   const shown = groups.length.toLocaleString("en-US");
   document.getElementById("shown").textContent = `${shown} of ${count(total, "group")} shown.${first}`;
-  if (groups.length) drawGroups(groups, all);
+  document.getElementById("chosen").textContent = OFFERED.map(told).join("; ");
+  if (groups.length) drawGroups(groups, all, planned);
   else OF_GROUPS.forEach((name) => notice(part(name), "No finished group is chosen."));
   drawDoses();
   drawTests();
@@ -183,9 +191,10 @@ function redraw() {
   drawCells();
 }
 
-function drawGroups(groups, all) {
-  drawDetectorLeaders(groups.filter((g) => D.groups.rate[g] > 0));
-  drawAttackLeaders(all);
+function drawGroups(groups, all, planned) {
+  // A group whose cells all failed is one that has no figure, not one that was not there.
+  drawDetectorLeaders(planned.filter((g) => D.groups.rate[g] > 0));
+  drawAttackLeaders(seriesOf(planned));
   drawAttack(all);
   drawClean(all);
   drawDetection(all);

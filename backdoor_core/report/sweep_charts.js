@@ -51,12 +51,16 @@ function asrBand(g) {
   return values.length ? { low: quantile(values, 0.025), high: quantile(values, 0.975) } : { low: null, high: null };
 }
 
+// Intervals over few seeds reach beyond what is possible; what lies there is drawn at the edge.
+const within = (low, high, values) =>
+  values.map((value) => (value === null || value === undefined ? value : Math.min(high, Math.max(low, value))));
+
 function liftLimits(groups) {
   const values = groups.flatMap((g) => {
     const lift = metric("asr_lift", g);
     return [lift.value, lift.low, lift.high, D.groups.null_low[g], ...retrainLift(g).map(([, value]) => value)];
   });
-  return span(values, null, 1);
+  return span(within(-1, 1, values), null, 1);
 }
 
 function attackPanels(series, liftSpan) {
@@ -73,7 +77,7 @@ function attackPanels(series, liftSpan) {
       title: `ASR against rate, ${series.name}`,
       caption: `Attack success rate, ${series.name}`,
       x,
-      y: linear(...span([...reach(lines), ...groups.flatMap((g) => retrainAsr(g).map(([, v]) => v))], 0, 1), "ASR"),
+      y: linear(-0.03, 1.03, "ASR"),
       lines,
       bands: [nullBand(groups, asrBand)],
       clouds: [nullCloud(groups, retrainAsr, "ASR")],
@@ -129,7 +133,7 @@ function drawPairs(name, all, figures) {
   const drawn = figures.map(([figure, label, floor]) => ({
     figure,
     label,
-    limits: span(all.flatMap((series) => reach(pairLines(figure, [series]))), floor),
+    limits: span(within(0, 1, all.flatMap((series) => reach(pairLines(figure, [series])))), floor),
   }));
   panels(
     part(name),

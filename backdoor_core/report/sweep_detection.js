@@ -138,8 +138,8 @@ function scatter(points) {
     ...{ label, color: COLORS[k % COLORS.length], marker: k, loose: true },
     points: points.filter((point) => point.trigger === k),
   }));
-  const across = span(points.flatMap((point) => [point.x, point.left, point.right]), 0.5, 1);
-  const up = span(points.flatMap((point) => [point.y, point.low, point.high]), 0, 1);
+  const across = span(within(0, 1, points.flatMap((point) => [point.x, point.left, point.right])), 0.5, 1);
+  const up = span(within(0, 1, points.flatMap((point) => [point.y, point.low, point.high])), 0, 1);
   const drawn = chart({
     title: "Plausibility against detectability",
     x: linear(...across, "told apart (AUROC; 0.5 = invisible)", FRAME.left, FRAME.right - 10),

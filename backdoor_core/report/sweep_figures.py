@@ -56,6 +56,11 @@ class Series:
         return np.array([[metric.get(key) for key in ("mean", "t_low", "t_high")] for metric in found], dtype=float)
 
     @property
+    def null_asr(self) -> Floats:
+        """(groups, 2) middle 95% of the ASR of clean retrains, NaN where there is none."""
+        return np.array([[group["null_asr"][key] for key in ("low", "high")] for group in self.groups], dtype=float)
+
+    @property
     def null_lift(self) -> Floats:
         """(groups, 2) middle 95% of the lift of clean retrains, NaN where there is none."""
         return np.array([[group["null_lift"][key] for key in ("low", "high")] for group in self.groups], dtype=float)
@@ -192,8 +197,7 @@ def _panels(
 def _attack(rate: RateAxis) -> DrawPanel:
     def draw(axes: Axes, series: Series) -> None:
         twin = series.metric("asr_baseline")
-        # What the twin has, and a clean retrain's lift above it.
-        _band(axes, rate, series, series.null_lift + twin[:, :1])
+        _band(axes, rate, series, series.null_asr)
         _line(axes, rate, series, twin, _TWIN, "clean twin", -0.04)
         _line(axes, rate, series, series.metric("asr"), _POISONED, "poisoned model", 0.04)
         axes.set_ylim(-0.04, 1.04)

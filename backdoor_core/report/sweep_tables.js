@@ -20,10 +20,10 @@ function table(host, { id, caption, columns, rows, aside = () => false }) {
     state.rows = inOrder(rows, columns, sorted.get(id));
     state.drawn = 0;
     body.replaceChildren();
-    markHeaders(head, sorted.get(id));
+    markHeaders(head, columns, sorted.get(id));
     advance();
   };
-  columns.forEach((column, k) => head.append(header(column, k, id, refresh)));
+  columns.forEach((column) => head.append(header(column, id, refresh)));
   more.addEventListener("click", advance);
   const download = element("button", { type: "button", class: "download" }, "Download CSV");
   download.addEventListener("click", () => save(`${D.name}_${id}.csv`, csv(columns, state.rows)));
@@ -38,29 +38,31 @@ function table(host, { id, caption, columns, rows, aside = () => false }) {
   );
 }
 
-function header(column, k, id, refresh) {
+// What a table is sorted by is remembered by name: the filters take columns away and bring them back.
+function header(column, id, refresh) {
   const button = element("button", { type: "button" }, column.name);
   button.addEventListener("click", () => {
     const last = sorted.get(id);
     // Numbers are mostly wanted from the top.
     const first = column.words ? 1 : -1;
-    sorted.set(id, { column: k, way: last && last.column === k ? -last.way : first });
+    sorted.set(id, { name: column.name, way: last && last.name === column.name ? -last.way : first });
     refresh();
   });
   return element("th", { scope: "col", ...(column.words ? { class: "words" } : {}) }, button);
 }
 
-function markHeaders(head, order) {
+function markHeaders(head, columns, order) {
   [...head.children].forEach((cell, k) => {
-    if (order && order.column === k) cell.setAttribute("aria-sort", order.way > 0 ? "ascending" : "descending");
+    if (order && order.name === columns[k].name) cell.setAttribute("aria-sort", order.way > 0 ? "ascending" : "descending");
     else cell.removeAttribute("aria-sort");
   });
 }
 
 // What does not exist stands last, whichever way.
 function inOrder(rows, columns, order) {
-  if (!order) return rows;
-  const { get } = columns[order.column];
+  const column = columns.find(({ name }) => name === order?.name);
+  if (!column) return rows;
+  const { get } = column;
   const missing = (value) => value === null || value === undefined || value === "";
   return rows
     .map((row, place) => ({ row, place, value: get(row) }))
@@ -178,6 +180,8 @@ function drawDetectorLeaders(groups) {
   });
 }
 
+const dosePercent = (rate) => (rate > 1 ? ">100%" : percent(rate));
+
 // Of the chosen detectors; one whose gap is open may have the smallest. Where none finds the attack, that is said.
 function smallestGap(dose) {
   const shown = new Set(chosenDetectors().map((detector) => detector.name));
@@ -216,7 +220,7 @@ function drawAttackLeaders(all) {
       estimates("lift at the highest rate", (row) => row.top),
       estimates("told apart", (row) => row.told),
       estimates("AUROC change", (row) => row.change),
-      bounds("effective dose", (row) => row.dose, percent),
+      bounds("effective dose", (row) => row.dose, dosePercent),
       gapColumn,
       words("its detector", (row) => row.gap?.detector ?? null),
       { name: "groups", get: (row) => row.lift.groups, show: (row) => `${row.lift.groups} of ${row.lift.of}` },

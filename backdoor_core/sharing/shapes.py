@@ -229,7 +229,7 @@ NOTES: Final = {
 
 _PLACE: Final = {"model": NAME, "trigger": NAME, "rate": NUMBER, "parameters": CONFIG}
 _ROC: Final = Each(Each(NUMBERS))
-_DOSE: Final = {**FIGURE, "per_seed": Each(NUMBER), "note": NAME}
+_DOSE: Final = {**FIGURE, "bound": NAME, "per_seed": Each(NUMBER), "note": NAME}
 CELL: Final = {
     "inputs": NAME,
     "status": NAME,
@@ -254,6 +254,7 @@ AGGREGATED: Final = {
             "seeds": NUMBERS,
             "metrics": Each(_numbered("n mean sd t_low t_high boot_low boot_high")),
             "null_lift": {"values": NUMBERS, **_numbered("low high")},
+            "null_asr": _numbered("low high"),
             "roc": _ROC,
         }
     ],
@@ -262,7 +263,7 @@ AGGREGATED: Final = {
         {
             **_PLACE,
             "effective": _DOSE,
-            "detectors": Each({"detectable": _DOSE, "gap": {**FIGURE, "note": NAME}}),
+            "detectors": Each({"detectable": _DOSE, "gap": {**FIGURE, "bound": NAME, "note": NAME}}),
         }
     ],
 }

@@ -62,7 +62,8 @@ def _summarized(group: Group) -> dict[str, Any]:
         **group.place(),
         "seeds": [row.seed for row in done],
         "metrics": summaries(done),
-        "null_lift": _null_lift(done),
+        "null_lift": _spread([lift for row in done for lift in row.null_lift]),
+        "null_asr": _null_asr(done),
         "roc": _mean_curves(done),
     }
 
@@ -105,13 +106,19 @@ def _summaries(values: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def _null_lift(rows: Sequence[Row]) -> dict[str, Any]:
-    """The lift of clean retrains under the group's trigger, all seeds together, and its 2.5 and 97.5 percentiles."""
-    values = [value for row in rows for value in row.null_lift]
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """What clean retrains give, all seeds together, and the 2.5 and 97.5 percentiles."""
     if not values:
         return {"values": [], "low": None, "high": None}
     low, high = np.percentile(values, [2.5, 97.5]).tolist()
-    return {"values": values, "low": low, "high": high}
+    return {"values": list(values), "low": low, "high": high}
+
+
+def _null_asr(rows: Sequence[Row]) -> dict[str, float | None]:
+    """The same of the ASR of clean retrains: what their seed's twin has, and their lift above that."""
+    twins = ((row.figures.get("asr_baseline"), row.null_lift) for row in rows)
+    found = _spread([twin + lift for twin, lifts in twins if twin is not None for lift in lifts])
+    return {"low": found["low"], "high": found["high"]}
 
 
 def _mean_curves(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:

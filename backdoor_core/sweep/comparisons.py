@@ -1,12 +1,13 @@
 """Paired tests over seeds: what a figure is against its control on the same seed.
 
 Families, each corrected by itself (Holm 1979) over the whole sweep, at rates above 0 (at 0 nothing is poisoned, so that
-there is neither an effect to test nor anything to find):
+there is neither an effect to test nor anything to find; nor is there where the trigger is `none`):
 
 - attack: ``asr`` against ``asr_baseline``, the clean twin's, in each group;
 - detection: each detector's ``tpr_at_1_fpr`` against that of its null run, in each group;
 - detectors: each detector's ``tpr_at_1_fpr`` against that of random_filter, in each group that ran it;
-- models: ``asr_lift`` of each pair of models at the same trigger, rate and parameters, on the seeds they share.
+- models: ``asr_lift`` of each pair of models at the same trigger, rate and parameters, on the seeds they share;
+  parameters that no lift depends on (detectors, explainers and repairs and their options) may differ.
 
 Detectors that are told the truth are not tested. The test is Student's paired t-test, two-sided, and the effect size is
 Cohen's d_z, the mean difference over the standard deviation of the differences (Cohen 1988, chapter 2).
@@ -34,6 +35,11 @@ from backdoor_core.sweep.rows import Group, Row, parameters_key
 
 FAMILIES = ("attack", "detection", "detectors", "models")
 RANDOM_FILTER = "random_filter"
+_NOT_OF_LIFT = frozenset(
+    {"detectors", "detector_options", "detection", "explainers", "explainer_options", "explain"}
+    | {"repairs", "repair_options", "audits", "audit_options", "audit", "notes"}
+)
+"""Sections of params.yaml that change neither a model nor what its attack is measured by."""
 NO_SEED = "no seed has both figures"
 ONE_SEED = "one seed: no p-value"
 NO_SPREAD = "the seeds do not differ"
@@ -59,7 +65,7 @@ def paired_tests(groups: Sequence[Group]) -> list[dict[str, Any]]:
 
     ``difference`` is the mean over seeds of the figure less its control, with its 95% t-interval.
     """
-    poisoned = [group for group in groups if group.rate > 0]
+    poisoned = [group for group in groups if group.rate > 0 and group.trigger != "none"]
     pairings = [*_attack(poisoned), *_detection(poisoned), *_detectors(poisoned), *_models(poisoned)]
     results: list[dict[str, Any]] = [{} for _ in pairings]
     by_seeds: dict[int, list[int]] = {}
@@ -116,11 +122,13 @@ def _detectors(groups: Iterable[Group]) -> Iterator[Pairing]:
 
 
 def _models(groups: Iterable[Group]) -> Iterator[Pairing]:
-    alike: dict[tuple[str, float, str], list[Group]] = {}
+    alike: dict[tuple[str, float, str], dict[str, Group]] = {}
     for group in groups:
-        alike.setdefault((group.trigger, group.rate, parameters_key(group.parameters)), []).append(group)
+        parameters = {key: value for key, value in group.parameters.items() if key.split(".")[0] not in _NOT_OF_LIFT}
+        # Groups of one model that differ in what no lift depends on have the same lift: the first stands for all.
+        alike.setdefault((group.trigger, group.rate, parameters_key(parameters)), {}).setdefault(group.model, group)
     for among in alike.values():
-        for group, other in combinations(among, 2):
+        for group, other in combinations(among.values(), 2):
             yield _paired("models", group, "asr_lift", f"model {other.model}", other.done, "asr_lift")
 
 

@@ -114,7 +114,12 @@ def _explanation(results: Mapping[str, Any]) -> Figures:
 def _cleansing(results: Mapping[str, Any]) -> Figures:
     figures: Figures = {}
     for how, found in {**results["filters"], **results["repairs"]}.items():
-        for name, estimate in (found["figures"] or {}).items():
-            if name != "asr_baseline":
-                figures |= _flat(f"cleanse.{how}.{name}", estimate)
+        for name in ("removed", "poisoned_removed"):
+            if name in found:
+                figures[f"cleanse.{how}.{name}"] = found[name]
+        # What as many stays removed at random leave is the control of what a filter leaves.
+        for prefix, of in ((f"cleanse.{how}", found["figures"]), (f"cleanse.{how}.random", found.get("random"))):
+            for name, estimate in (of or {}).items():
+                if name != "asr_baseline":
+                    figures |= _flat(f"{prefix}.{name}", estimate)
     return figures

@@ -20,21 +20,26 @@ def estimate(study: Study, planned: Sequence[Planned], missing: Sequence[Planned
     if not missing:
         return f"{len(planned):,} cells, all of them finished"
     clean = {one.clean: one for one in missing if not (store.clean(one) / "clean.json").is_file()}
-    clean_fits = len(clean) * (1 + study.params.detection.nulls)
+    clean_fits = sum(map(_clean_fits, clean.values()))
     fits = len(missing) + clean_fits
     seconds, measured = 0.0, 0
     for model in dict.fromkeys(one.cell.model for one in planned):
         of_model = [one for one in planned if one.cell.model == model]
         rough = _ROUGH_FIT[of_model[0].lock["view"]]
-        known = [store.timings(one.cell.name) for one in of_model if store.record(one) is not None]
+        known = [store.timings(store.cell(one.cell.name)) for one in of_model if store.record(one) is not None]
         measured += len(known)
         cell = median([sum(found.values()) for found in known]) if known else rough + _ROUGH_JUDGING
         fit = median([found.get("train", rough) for found in known]) if known else rough
         seconds += cell * sum(one.cell.model == model for one in missing)
-        seconds += fit * (1 + study.params.detection.nulls) * sum(one.cell.model == model for one in clean.values())
+        seconds += fit * sum(_clean_fits(one) for one in clean.values() if one.cell.model == model)
     workers = study.params.sweep.workers or cpus()
     basis = f"from {measured:,} finished cells" if measured else "a rough guess: no cell of these models is finished"
     return (
         f"{len(planned):,} cells, {len(missing):,} to do: {fits:,} fits ({clean_fits:,} of them clean), "
         f"about {max(1, round(seconds / workers / 60)):,} minutes with {workers} workers ({basis})"
     )
+
+
+def _clean_fits(planned: Planned) -> int:
+    """The clean twin and the clean retrains."""
+    return 1 + planned.cell.params.detection.nulls

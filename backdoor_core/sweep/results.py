@@ -57,11 +57,20 @@ def _write(path: Path, text: str) -> None:
 
 
 def _timings(planned: Sequence[Planned], store: Store) -> list[dict[str, Any]]:
-    """Seconds of every stage of every cell, as they were when it was made."""
+    """Seconds of every stage of every cell, as they were when it was made; and of what several cells share."""
+    shared = {one.clean: one for one in planned}.values()
+    nowhere: dict[str, Any] = {"trigger": None, "rate": None, "parameters": {}}
     return [
-        {**one.cell.axes, "stage": stage, "seconds": seconds}
-        for one in planned
-        for stage, seconds in store.timings(one.cell.name).items()
+        *(
+            {**one.cell.axes, "stage": stage, "seconds": seconds}
+            for one in planned
+            for stage, seconds in store.timings(store.cell(one.cell.name)).items()
+        ),
+        *(
+            {**one.cell.axes, **nowhere, "stage": f"{stage} (shared)", "seconds": seconds}
+            for one in shared
+            for stage, seconds in store.timings(store.clean(one)).items()
+        ),
     ]
 
 

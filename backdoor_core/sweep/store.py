@@ -73,9 +73,9 @@ class Store:
         record = {"clean": planned.clean, "model": planned.cell.model, "seed": planned.cell.seed}
         self._write(self.clean(planned), files, record, seconds, "clean.json")
 
-    def timings(self, name: str) -> dict[str, float]:
-        """Seconds by stage of a finished cell."""
-        path = self.cell(name) / "timings.json"
+    def timings(self, folder: Path) -> dict[str, float]:
+        """Seconds by stage of a finished cell, or of clean models."""
+        path = folder / "timings.json"
         found: dict[str, float] = read_json(path) if path.is_file() else {}
         return found
 
