@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from backdoor_core.params import Params
+from backdoor_core.sweep.grid import cell_name
 
 FPR = np.linspace(0, 1, 101) ** 2
 STAGES = ("poison", "train", "evaluate", "detect")
@@ -55,7 +56,7 @@ def make_sweep(
         row.update(lost if place in failed else done)
     groups = [_group(list(cells)) for cells in zip(*(rows[k :: len(seeds)] for k in range(len(seeds))), strict=True)]
     errors = [
-        {"cell": f"{row['model']}/{row['trigger']}/{row['rate']}/seed_{row['seed']}", "error": row["error"]}
+        {"cell": cell_name(*(row[key] for key in keys)), "error": row["error"]}
         for row in rows
         if row["status"] == "failed"
     ]

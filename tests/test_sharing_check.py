@@ -1,6 +1,8 @@
 """The parts of an export: the check with every violation planted, shapes, small cells, and scores of notes."""
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,15 @@ def check(tmp_path):
     return Check(
         [cohort], frozenset({"lactate", "ph"}), folders=[Path("/home/alice/study")], names=["alice", "icu-box"]
     )
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="TAR">{}</svg>'
+
+
+def png_saying(text):
+    said = f"Comment\0{text}".encode()
+    size = struct.pack(">I", len(said))
+    return b"\x89PNG\r\n\x1a\n" + size + b"tEXt" + said + struct.pack(">I", zlib.crc32(b"tEXt" + said))
 
 
 REFUSED = {
@@ -67,6 +78,12 @@ REFUSED = {
     "an address": ("results.json", {"x": "spark://node7:7077"}, "address"),
     "the user": ("results.json", {"x": "made by alice"}, "'alice'"),
     "the machine": ("report.html", "<p>on ICU-box</p>", "'icu-box'"),
+    "an id in a comment": ("report.html", f"<p>x</p><!-- {STAY} -->", str(STAY)),
+    "an id that names an attribute": ("report.html", f"<p data-x{STAY}='1'>x</p>", str(STAY)),
+    "an id in a drawing's comment": ("figures/tar.svg", SVG.format(f"<!-- {STAY} -->"), str(STAY)),
+    "an id that names a shape": ("figures/tar.svg", SVG.format(f'<g id="stay_{STAY}"/>'), str(STAY)),
+    "an id in a drawing's data": ("figures/tar.svg", SVG.format(f'<g data-stay="{STAY}"/>'), str(STAY)),
+    "an id beside a picture": ("figures/tar.png", png_saying(f"stay {STAY}"), str(STAY)),
     "a column of a feature": ("summary.csv", "model,lactate\nmlp,2\n", "named like a feature"),
     "a score of a feature": ("audit_scores.csv", "member,lactate.poisoned\n1,2\n", "no score or label"),
     "another column": ("predictions.csv", "label,age_band\n1,2\n", "column age_band is no score or label"),

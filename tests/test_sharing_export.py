@@ -18,6 +18,7 @@ from backdoor_core.cohort.parquet import read_parquet, write_parquet
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import read_json, write_json
 from backdoor_core.ranking import auroc
+from backdoor_core.report.provenance import cohort_hashes
 from backdoor_core.report.sweep_figures import sweep_figures
 from backdoor_core.report.sweep_page import build_sweep_page
 from backdoor_core.sharing.export import export_study, export_sweep
@@ -31,7 +32,7 @@ STAGES = ("cohort", "splits", "baseline", "nulls", "null_scores", "references", 
 CHANGES = {
     "cohort": "synthetic",
     "cohorts": {"synthetic": {"stays": 500}},
-    "detectors": ["range_rule", "spectral_signatures", "perfect_filter"],
+    "detectors": ["range_rule", "spectral_signatures", "perfect_filter", "random_filter"],
     "repairs": ["fine_pruning"],
     "explainers": ["saliency"],
     "audits": ["loss_threshold", "blind"],
@@ -138,13 +139,24 @@ def test_ranks_of_detectors_keep_their_auroc_and_hide_their_scores(made, members
     source = read_parquet(made.paths.run / "detect" / "scores.parquet")
     found = table(members["detector_scores.csv"])
     assert not [name for name in found if name.endswith(".score")]
-    for detector in CHANGES["detectors"]:
+    for detector in ("range_rule", "spectral_signatures", "perfect_filter"):
         rank = np.array(found[f"{detector}.poisoned.rank"], dtype=float)
         assert rank.max() <= 1
         truth = np.array(found["poisoned"]) == "1"
         expected = auroc(source[f"{detector}.poisoned.score"], source["poisoned"])
         assert auroc(rank, truth) == pytest.approx(expected, abs=1e-9)
     assert len(table(members["null_scores.csv"])["range_rule.0.rank"]) == len(rank)
+
+
+def test_scores_that_are_drawn_by_lot_stay(made, members):
+    """The lot is drawn from the seed, which the settings tell, stay by stay: its ranks would say whose row is whose."""
+    source = read_parquet(made.paths.run / "detect" / "scores.parquet")
+    assert "random_filter.poisoned.score" in source
+    for name in ("detector_scores.csv", "null_scores.csv"):
+        detectors = {column.partition(".")[0] for column in table(members[name])}
+        assert {"range_rule", "spectral_signatures"} <= detectors
+        assert "random_filter" not in detectors
+    assert ["random_filter.*"] in json.loads(members["MANIFEST.json"])["left_out"].values()
 
 
 def test_poison_is_counted_and_nobody_named(made, members):
@@ -281,7 +293,9 @@ def write_sweep(root, made, **changes):
         cell = root / "runs" / cell_name(**axes)
         kept = {key: row[key] for key in ("status", "error", "figures", "roc", "null_lift")}
         write_json(cell / "cell.json", {"inputs": "0" * 64, "axes": axes, **kept})
-        write_json(cell / "run_config.json", read_json(made.paths.run / "run_config.json"))
+        if row["status"] == "done":
+            config = read_json(made.paths.run / "run_config.json")
+            write_json(cell / "run_config.json", {**config, "data": cohort_hashes(made.paths.cohort)})
         (cell / "results_eval.json").write_text("{}")
     write_json(folder / "aggregated_metrics.json", aggregated)
     (folder / "aggregated_metrics.csv").write_text(aggregated_csv(aggregated))
@@ -290,6 +304,12 @@ def write_sweep(root, made, **changes):
         for row in sweep["rows"]
     ]
     (folder / "summary.csv").write_text(summary_csv([row_of(record) for record in records]))
+    names = list(sweep["rows"][0]["parameters"])
+    timings = [",".join(["model", "trigger", "rate", *names, "seed", "stage", "seconds"])]
+    for row in sweep["rows"]:
+        values = (row["model"], row["trigger"], row["rate"], *row["parameters"].values(), row["seed"], "train", 1.5)
+        timings.append(",".join(map(str, values)))
+    (folder / "timings.csv").write_text("\n".join(timings) + "\n")
     (folder / "figures").mkdir()
     for name, picture in sweep_figures(aggregated).items():
         (folder / "figures" / f"{name}.svg").write_text(picture.svg)
@@ -314,7 +334,8 @@ def test_a_sweep_leaves_with_its_cells_digests(made, tmp_path):
         for seed in (42, 43)
         for name in ("cell", "run_config")
     }
-    tables = {"summary.csv", "aggregated_metrics.csv", "aggregated_metrics.json", "report.html", "MANIFEST.json"}
+    tables = {"summary.csv", "aggregated_metrics.csv", "aggregated_metrics.json", "timings.csv", "report.html"}
+    tables.add("MANIFEST.json")
     assert set(found) == figures | cells | tables
     *names, _ = found
     assert names == sorted(names)
@@ -322,7 +343,7 @@ def test_a_sweep_leaves_with_its_cells_digests(made, tmp_path):
         json.loads(found["aggregated_metrics.json"])["groups"]
         == read_json(root / "benchmarks" / "tiny" / "aggregated_metrics.json")["groups"]
     )
-    assert "error" not in table(found["summary.csv"])
+    assert found["summary.csv"].decode() == (root / "benchmarks" / "tiny" / "summary.csv").read_text()
     assert export_sweep(root, "tiny", tmp_path / "two.zip").read_bytes() == (tmp_path / "one.zip").read_bytes()
 
 
@@ -330,10 +351,45 @@ def test_errors_of_failed_cells_stay(made, tmp_path):
     root = write_sweep(tmp_path / "sweep", made, failed=(1,))
     found = unpack(export_sweep(root, "tiny", tmp_path / "one.zip"))
     assert not any(b"loss is not finite" in content for content in found.values())
-    assert "report.html" not in found
-    manifest = json.loads(found["MANIFEST.json"])
-    assert ["report.html"] in manifest["left_out"].values()
-    assert json.loads(found["aggregated_metrics.json"])["cells"]["errors"] == [{"cell": "mlp/rare_value/0.0/seed_43"}]
+    told = [{"cell": "mlp/rare_value/0.0/seed_43", "error": "its message stays where the sweep was made"}]
+    assert json.loads(found["aggregated_metrics.json"])["cells"]["errors"] == told
+    assert table(found["summary.csv"])["status"].count("failed") == 1
+    assert "cells/mlp/rare_value/0.0/seed_43/run_config.json" not in found
+    assert told[0]["error"] in found["report.html"].decode()
+
+
+def test_what_was_put_into_the_files_of_a_sweep_does_not_come_along(made, tmp_path):
+    root = write_sweep(tmp_path / "sweep", made)
+    folder = root / "benchmarks" / "tiny"
+    page, drawing = folder / "report.html", folder / "figures" / "lift.svg"
+    page.write_text(page.read_text().replace("</main>", "<!-- planted --><p data-planted>planted</p></main>"))
+    drawing.write_text(drawing.read_text().replace("</svg>", "<!-- planted --></svg>"))
+    header, *rows = (folder / "summary.csv").read_text().splitlines()
+    (folder / "summary.csv").write_text("\n".join([f"{header},mrn", *(f"{row},planted" for row in rows)]))
+    for content in unpack(export_sweep(root, "tiny", tmp_path / "one.zip")).values():
+        assert b"planted" not in content
+        assert b"mrn" not in content
+
+
+def test_a_path_that_a_sweep_varies_loses_its_folders_everywhere(made, tmp_path):
+    varied = {"cohorts.physionet2012.records": ["/home/alice/raw/set-a.tar.gz"]}
+    root = write_sweep(tmp_path / "sweep", made, parameters=varied, failed=(3,))
+    found = unpack(export_sweep(root, "tiny", tmp_path / "one.zip"))
+    assert "cells/mlp/rare_value/0.02/cohorts.physionet2012.records=set-a.tar.gz/seed_42/cell.json" in found
+    for name, content in found.items():
+        assert "alice" not in name
+        assert b"alice" not in content
+    assert set(table(found["summary.csv"])["cohorts.physionet2012.records"]) == {"set-a.tar.gz"}
+
+
+def test_a_sweep_is_checked_against_the_cohort_that_it_was_made_of(made, tmp_path):
+    root = write_sweep(tmp_path / "sweep", made)
+    cohort = root / "runs" / "shared" / "cohorts" / "0123"
+    stays = read_parquet(cohort / "stays.parquet")
+    write_parquet(cohort / "stays.parquet", {name: column[:-1] for name, column in stays.items()})
+    with pytest.raises(BackdoorError, match=r"seed_42: its cohort is not in runs/shared/cohorts.*which builds it anew"):
+        export_sweep(root, "tiny", tmp_path / "x.zip")
+    assert not (tmp_path / "x.zip").exists()
 
 
 def test_a_stay_planted_in_a_sweep_is_refused(made, tmp_path):
@@ -345,11 +401,13 @@ def test_a_stay_planted_in_a_sweep_is_refused(made, tmp_path):
         content["figures"]["asr"] = stay
         write_json(root / cell, content)
 
-    def in_page(root):
-        path = root / "benchmarks" / "tiny" / "report.html"
-        path.write_text(path.read_text().replace("</main>", f"<p>stay {stay}</p></main>"))
+    def in_note(root):
+        path = root / "benchmarks" / "tiny" / "aggregated_metrics.json"
+        content = read_json(path)
+        content["doses"][0]["effective"]["note"] = f"not reached by {stay}"
+        write_json(path, content)
 
-    for place, (planted, where) in enumerate(((in_cell, "cell.json: figures.asr"), (in_page, "report.html"))):
+    for place, (planted, where) in enumerate(((in_cell, "cell.json: figures.asr"), (in_note, "effective.note"))):
         root = write_sweep(tmp_path / str(place), made)
         planted(root)
         out = tmp_path / "out" / "x.zip"
@@ -365,6 +423,7 @@ def test_an_unfinished_sweep_is_said(made, tmp_path):
     (root / "runs/mlp/rare_value/0.02/seed_43/cell.json").unlink()
     with pytest.raises(BackdoorError, match=r"seed_43/cell.json: no such file; run `backdoor sweep`"):
         export_sweep(root, "tiny", tmp_path / "x.zip")
+    root = write_sweep(tmp_path / "other", made)
     shutil.rmtree(root / "runs" / "shared")
-    with pytest.raises(BackdoorError, match="no cohort to check the export against"):
+    with pytest.raises(BackdoorError, match="its cohort is not in runs/shared/cohorts to check the export against"):
         export_sweep(root, "tiny", tmp_path / "x.zip")

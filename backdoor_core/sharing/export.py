@@ -18,7 +18,7 @@ from backdoor_core.files import json_text, read_json, replacing
 from backdoor_core.sharing.check import Check, features_of, names_here
 from backdoor_core.sharing.small import SMALLEST_CELL
 from backdoor_core.sharing.study import collect_study
-from backdoor_core.sharing.sweep import sweep_members
+from backdoor_core.sharing.sweep import LEFT_OUT, sweep_members
 from backdoor_core.study import Study
 from backdoor_core.sweep.paths import RUNS
 
@@ -32,8 +32,14 @@ _CHECKED: Final = (
     "no number is a measured value of the cohort, written in full",
 )
 _RULES: Final = {
-    "small_cells": f"figures of fewer than {SMALLEST_CELL} stays are null, and those that would give them away",
-    "rows": "tables with a row a stay or note are sorted by their own content; detectors' scores are ranks",
+    "study": {
+        "small_cells": f"figures of fewer than {SMALLEST_CELL} stays are null, and those that would give them away",
+        "rows": "tables with a row a stay or note are sorted by their own content; detectors' scores are ranks",
+    },
+    "sweep": {
+        "small_cells": "none is hidden: figures are of all test stays, or of the poisoned ones, which may be few",
+        "rows": "no table has a row a stay",
+    },
 }
 Member = tuple[str, bytes]
 
@@ -65,12 +71,10 @@ def export_sweep(root: Path, name: str, out: Path) -> Path:
     Of its cells these are the digest and the settings. See `export_study` for the rest.
     """
     cohorts = sorted(path.parent for path in (root / RUNS / "shared" / "cohorts").glob("*/card.json"))
-    left: dict[str, list[str]] = {}
-    members = sweep_members(root, name, left)
-    if not cohorts:
-        raise BackdoorError(f"{root / RUNS}: no cohort to check the export against; run `backdoor sweep` first")
+    stays = [path for folder in cohorts if (path := folder / "stays.parquet").is_file()]
+    members = sweep_members(root, name, {hashlib.sha256(path.read_bytes()).hexdigest() for path in stays})
     check = Check(cohorts=cohorts, features=_features(cohorts), folders=_folders(root), names=names_here())
-    return _write(out, members, check, {"what": "sweep", "name": name, "left_out": left})
+    return _write(out, members, check, {"what": "sweep", "name": name, "left_out": LEFT_OUT})
 
 
 def _features(cohorts: Sequence[Path]) -> frozenset[str]:
@@ -92,7 +96,7 @@ def _write(out: Path, members: Iterable[Member], check: Check, manifest: Mapping
                 check.add(name, content)
                 files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
                 _add(archive, name, content)
-            told = {**manifest, **_RULES, "checked": list(_CHECKED), "files": files}
+            told = {**manifest, **_RULES[manifest["what"]], "checked": list(_CHECKED), "files": files}
             content = json_text(told).encode()
             check.add("MANIFEST.json", content)
             _add(archive, "MANIFEST.json", content)

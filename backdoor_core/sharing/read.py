@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+_TELLING: Final = re.compile(r"id|class|title|data-.+|aria-.+")
+"""Attributes of a drawing that are no coordinates, colors or shapes."""
 
 
 class Leaf(NamedTuple):
@@ -27,19 +32,26 @@ class Leaf(NamedTuple):
 
 
 def leaves(name: str, content: bytes) -> Iterator[Leaf]:
-    """The leaves of a JSON, CSV, SVG, HTML or plain text file. Of an SVG those that people read, not its coordinates.
+    """The leaves of a JSON, CSV, SVG, HTML, PNG or plain text file.
 
-    Of an HTML page: data, text and attributes; its scripts and styles are the program's own.
+    Of an SVG text, comments, and attributes that name or describe, not its coordinates; of a PNG what it says beside
+    the picture. Of an HTML page data, text, comments and attributes; its scripts and styles are the program's own.
     """
+    if name.endswith(".png"):
+        yield from (Leaf((), said) for said in _said_by_png(content))
+        return
     text = content.decode("utf-8")
     if name.endswith(".json"):
         yield from _of_json((), json.loads(text))
     elif name.endswith(".csv"):
         yield from _of_csv(text)
     elif name.endswith(".svg"):
-        root = ET.fromstring(text)
-        yield Leaf((), root.get("aria-label", ""))
+        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+        root = ET.fromstring(text, parser)
+        # The text of a comment is among that of the tree.
         yield from (Leaf((), part) for part in root.itertext() if part.strip())
+        attributes = (pair for node in root.iter() for pair in node.attrib.items())
+        yield from (Leaf((), value) for key, value in attributes if _TELLING.fullmatch(key))
     elif name.endswith(".html"):
         page = _Page()
         page.feed(text)
@@ -47,6 +59,16 @@ def leaves(name: str, content: bytes) -> Iterator[Leaf]:
         yield from page.found
     else:
         yield from (Leaf((), line) for line in text.splitlines())
+
+
+def _said_by_png(content: bytes) -> Iterator[str]:
+    """Texts of a PNG (PNG specification, 11.3.3): keyword and, where it is not compressed, what it says."""
+    place = 8
+    while place + 8 <= len(content):
+        length, kind = struct.unpack(">I4s", content[place : place + 8])
+        if kind in (b"tEXt", b"iTXt", b"zTXt"):
+            yield content[place + 8 : place + 8 + length].replace(b"\0", b" ").decode("latin-1")
+        place += length + 12
 
 
 def _of_json(keys: tuple[str, ...], content: Any) -> Iterator[Leaf]:
@@ -97,9 +119,13 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         kind = dict(attrs).get("type")
         self.within = "data" if tag == "script" and kind == "application/json" else tag
-        for _, value in attrs:
+        for key, value in attrs:
+            self.found.append(Leaf((), key))
             if value and not value.startswith("data:"):
                 self.found.append(Leaf((), value))
+
+    def handle_comment(self, data: str) -> None:
+        self.found.append(Leaf((), data))
 
     def handle_endtag(self, tag: str) -> None:
         self.within = ""

@@ -2,7 +2,8 @@
 
 Rows are sorted by their own content, so that where a row stands tells nothing that its cells do not. Scores have six
 significant digits. Of a detector's score only its rank among the rows is told: a detector may score by one feature
-alone, and its score would then be that feature's value on another scale.
+alone, and its score would then be that feature's value on another scale. A detector that scores by lot has no column:
+the lot is drawn from the seed in the order of the stays, so that its ranks would give that order back.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +31,19 @@ NOTE_SCORES: Final = re.compile(r"seed|member|nll|[a-z]\w*")
 _NOT_OF_NOTES: Final = frozenset({"record_id", "text"})
 _RANKED: Final = re.compile(r"(.+\.(?:poisoned|null)\.)score|(.+\.)(\d+)")
 """Columns of scores of detectors."""
+_POISONED: Final = ".poisoned.score"
 DIGITS: Final = 6
 
 
-def table_csv(path: Path, columns: re.Pattern[str]) -> bytes:
-    """The named columns of a Parquet file, detectors' scores as ranks (0 to 1, equal scores sharing one)."""
+def table_csv(path: Path, columns: re.Pattern[str], but: Collection[str] = ()) -> bytes:
+    """The named columns of a Parquet file, detectors' scores as ranks (0 to 1, equal scores sharing one).
+
+    Of the detectors `but` there are none.
+    """
     found = read_parquet(path)
     kept: dict[str, NDArray[Any]] = {}
     for name, values in found.items():
-        if not columns.fullmatch(name):
+        if not columns.fullmatch(name) or name.partition(".")[0] in but:
             continue
         numbers = values.astype(np.float64)
         score = _RANKED.fullmatch(name)
@@ -47,6 +52,22 @@ def table_csv(path: Path, columns: re.Pattern[str]) -> bytes:
         else:
             kept[f"{score[1]}rank" if score[1] else f"{score[2]}{score[3]}.rank"] = _ranks(numbers)
     return _csv(kept)
+
+
+def unmoved_detectors(path: Path) -> frozenset[str]:
+    """Those of the detection stage's scores which give every stay of the null run the score that it has poisoned.
+
+    They see neither the poison nor another model, as one that scores by lot; and so a rule on the data alone where
+    nothing of it was changed, which loses no figure.
+    """
+    found = read_parquet(path)
+    both = found["in_null"].astype(np.bool_)
+    names = {name.removesuffix(_POISONED) for name in found if name.endswith(_POISONED)}
+    return frozenset(
+        name
+        for name in names
+        if np.array_equal(found[f"{name}{_POISONED}"][both], found[f"{name}.null.score"][both], equal_nan=True)
+    )
 
 
 def note_csv(path: Path) -> bytes:

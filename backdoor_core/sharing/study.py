@@ -56,6 +56,10 @@ LEFT_OUT: Final = (
 )
 """Files below run/ and why they stay."""
 
+_BY_LOT: Final = (
+    "columns of detectors whose scores the poison does not move: drawn by lot, they give the order of stays"
+)
+
 
 @dataclass
 class Collected:
@@ -105,13 +109,19 @@ def collect_study(run: Path, splits: Path, null_scores: Path) -> Collected:
     for name in _CURVES:
         if (run / name).is_file():
             found.files[name] = (run / name).read_bytes()
+    detected = run / "detect" / "scores.parquet"
+    unmoved = rows.unmoved_detectors(detected) if detected.is_file() else frozenset()
     for source, (name, columns) in _TABLES.items():
         if (run / source).is_file():
-            found.files[name] = rows.table_csv(run / source, columns)
+            but = unmoved if run / source == detected else ()
+            found.files[name] = rows.table_csv(run / source, columns, but)
             taken.add(source)
-    if null_scores.is_file():
-        found.files["null_scores.csv"] = rows.table_csv(null_scores, rows.NULL_SCORES)
+    # Without those it cannot be told which detectors score by lot.
+    if null_scores.is_file() and detected.is_file():
+        found.files["null_scores.csv"] = rows.table_csv(null_scores, rows.NULL_SCORES, unmoved)
         taken.add(null_scores.name)
+    if unmoved:
+        found.left_files[_BY_LOT] = sorted(f"{name}.*" for name in unmoved)
     if (run / "notes" / "leakage" / "comparison.json").is_file():
         taken |= _add_notes(found, run / "notes" / "leakage")
     if not results and "notes/comparison.json" not in found.files:
