@@ -8,6 +8,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -319,6 +320,19 @@ def test_what_always_dies_is_an_error_and_the_rest_is_done(tmp_path):
     assert "its process died, 2 times" in str(found.pop("bad"))
     assert str(found.pop("wrong")) == "this is wrong"
     assert found == dict.fromkeys(range(3), "lived")
+
+
+def wait_long(seconds: float) -> str:
+    time.sleep(seconds)
+    return "lived"
+
+
+@pytest.mark.parametrize(("workers", "retries"), [(2, 1), (4, 0)])
+def test_what_was_under_way_beside_a_call_that_kills_its_process_is_not_blamed(workers, retries):
+    calls = [("a", wait_long, 0.6), ("bad", die, ""), ("b", wait_long, 0.1), ("c", wait_long, 0.1)]
+    found = outcomes(LocalExecutor(workers, retries), calls)
+    assert "its process died, 2 times" in str(found.pop("bad"))
+    assert found == dict.fromkeys("abc", "lived")
 
 
 def test_ray_gives_the_same_bytes_also_when_a_worker_is_killed(swept, tmp_path, monkeypatch):

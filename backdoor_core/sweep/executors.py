@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -63,16 +63,25 @@ class _Call:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     tries: int = 1
+    alone: bool = False
+    """Whether it is tried with nothing beside it."""
 
 
 class LocalExecutor:
-    """Processes of one thread each. When one dies, what was under way is given out again, to a fresh set."""
+    """Processes of one thread each. When one dies, what was under way is given out again, to a fresh set.
+
+    Which of several calls a process died of cannot be told. So the last try of each is made by itself, and a call is
+    given up only when a process dies that did nothing else.
+    """
 
     by_value = False
 
     def __init__(self, workers: int, retries: int) -> None:
         self.workers, self.retries = workers, retries
         self.calls: dict[Future[Any], _Call] = {}
+        self.waiting: list[_Call] = []
+        self.suspects: list[_Call] = []
+        """Calls in their last try: one after the other, while all others wait."""
         # The server of the workers imports torch while the cohort is built; who asks it for a worker waits for that.
         start_server(_IMPORTED)
 
@@ -82,19 +91,21 @@ class LocalExecutor:
 
     def submit(self, key: Key, function: Callable[..., Any], *arguments: Any) -> None:
         """Have a call done."""
-        self._give(_Call(key, function, arguments))
+        self.waiting.append(_Call(key, function, arguments))
+        self._hand_out()
 
     def next_done(self) -> tuple[Key, Any]:
         """Wait for a call to end."""
         while True:
+            self._hand_out()
             done, _ = wait(self.calls, return_when=FIRST_COMPLETED)
-            future = done.pop()
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                if (lost := self._again()) is not None:
-                    return lost
-                continue
-            return self.calls.pop(future).key, future.result() if error is None else error
+            # What was done before a process died is not lost with it.
+            answered = next((future for future in done if not _lost(future)), None)
+            if answered is not None:
+                error = answered.exception()
+                return self.calls.pop(answered).key, answered.result() if error is None else error
+            if (dead := self._again()) is not None:
+                return dead
 
     @cached_property
     def pool(self) -> ProcessPoolExecutor:
@@ -109,24 +120,40 @@ class LocalExecutor:
             process.terminate()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
+    def _hand_out(self) -> None:
+        """Give the pool what waits, or one suspect once there is nothing else under way."""
+        if self.suspects:
+            if not self.calls:
+                self._give(self.suspects.pop(0))
+        elif not any(call.alone for call in self.calls.values()):
+            for call in self.waiting:
+                self._give(call)
+            self.waiting.clear()
+
     def _give(self, call: _Call) -> None:
         self.calls[self.pool.submit(call.function, *call.arguments)] = call
 
     def _again(self) -> tuple[Key, Any] | None:
-        """Give out again what the dead pool had; a call that was tried often enough is what it died of."""
-        lost = list(self.calls.values())
-        self.calls.clear()
+        """Have what the dead pool had tried again; the call that it certainly died of, where its tries are up."""
         self.pool.shutdown(wait=True, cancel_futures=True)
         del self.pool
-        # The calls that were under way stand first; only they can be to blame.
-        under_way, waiting = lost[: self.workers], lost[self.workers :]
-        dead = [call for call in under_way if call.tries > self.retries]
-        for call in (*under_way, *waiting):
-            if call not in dead[:1]:
-                self._give(_Call(call.key, call.function, call.arguments, call.tries + (call in under_way)))
-        if not dead:
-            return None
-        return dead[0].key, RuntimeError(f"its process died, {dead[0].tries} times: out of memory, or killed")
+        lost = [call for future, call in self.calls.items() if _lost(future)]
+        self.calls = {future: call for future, call in self.calls.items() if not _lost(future)}
+        # They were begun in the order in which they were given.
+        under_way, not_begun = lost[: self.workers], lost[self.workers :]
+        if len(under_way) == 1 and under_way[0].tries > self.retries:
+            self.waiting[:0] = not_begun
+            (dead,) = under_way
+            return dead.key, RuntimeError(f"its process died, {dead.tries} times: out of memory, or killed")
+        again = [replace(call, tries=call.tries + 1, alone=call.tries >= self.retries) for call in under_way]
+        self.suspects += [call for call in again if call.alone]
+        self.waiting[:0] = [*(call for call in again if not call.alone), *not_begun]
+        return None
+
+
+def _lost(future: Future[Any]) -> bool:
+    """Whether a call that has ended went down with its pool."""
+    return future.cancelled() or isinstance(future.exception(), BrokenProcessPool)
 
 
 def set_up_worker(parent: int | None = None) -> None:
