@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ from small_study import make_study, run_stages
 
 from backdoor_core.cohort.parquet import read_parquet
 from backdoor_core.errors import BackdoorError
+from backdoor_core.files import read_json
 from backdoor_core.learning.victim import load_victim
 from backdoor_core.stages.data import load_parts
 from backdoor_core.study import load_study
@@ -215,6 +217,33 @@ def test_a_failed_cell_is_recorded_and_the_rest_goes_on(tmp_path):
     assert "no_such" in (root / "benchmarks" / "default" / "report.html").read_text()
     again = finish(command(root))
     assert "1 of them finished before" in again[2], "the failed one is tried again"
+
+
+def test_cells_of_a_cohort_that_cannot_be_built_fail_and_the_rest_goes_on(tmp_path):
+    grid = {**GRID, "triggers": ["rare_value"], "rates": [0.05], "seeds": [7], "explain": False}
+    old = {"sweep": {**grid, "parameters": {"inclusion.min_age": [18, 119]}}}
+    study = small(tmp_path / "cohorts", **old)
+    assert sweep.run(study) == 1
+    good, bad = (Store(study.paths.root).cell(one.cell.name) / "cell.json" for one in plan(study))
+    assert read_json(good)["status"] == "done"
+    assert "no stay is left" in read_json(bad)["error"]
+    nobody = small(tmp_path / "nobody", sweep={**grid, "parameters": {"inclusion.min_age": [119]}})
+    with pytest.raises(BackdoorError, match="no stay is left"):
+        sweep.run(nobody)
+
+
+def test_a_cohort_that_was_deleted_is_built_again_and_no_cell_is_made(tmp_path):
+    grid = {**GRID, "triggers": ["rare_value"], "rates": [0.05], "seeds": [7], "explain": False}
+    study = small(tmp_path / "deleted", sweep=grid)
+    assert sweep.run(study) == 0
+    (one,) = plan(study)
+    store = Store(study.paths.root)
+    cell, cohort = store.cell(one.cell.name) / "cell.json", store.cohort(one.cohort) / "stays.parquet"
+    before = cell.stat().st_mtime_ns, cohort.read_bytes()
+    shutil.rmtree(store.folder / "shared")
+    assert sweep.run(study) == 0
+    assert (cell.stat().st_mtime_ns, cohort.read_bytes()) == before
+    assert not (store.folder / "shared" / "clean").exists()
 
 
 def test_two_sweeps_on_one_folder_are_refused(swept):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backdoor_core.console import Advance, progress, say
+from backdoor_core.errors import in_a_line
 from backdoor_core.report.provenance import cohort_hashes, git_state, versions_of
 from backdoor_core.stages import cohort, convert
 from backdoor_core.study import Study
@@ -43,24 +44,34 @@ def run_cells(
     missing = [name for name, record in records.items() if record is None]
     found = len(planned) - len(missing)
     if missing:
+        # Of a sweep that was killed: what it found may be of other code than this one's.
+        store.forget_found()
         store.forget_work()
         # It may be there still: the workers of a killed sweep live for a second more, and write.
         store.work.mkdir(parents=True, exist_ok=True)
         executor = make_executor(study.params.sweep)
         try:
-            _build_cohorts(study, planned, store)
+            refused = _build_cohorts(study, planned, store)
+            if len(refused) == len({one.cohort for one in planned}):
+                raise next(iter(refused.values()))
             say(f"sweep: {len(planned):,} cells, {found:,} of them finished before")
             with progress("sweep", len(missing)) as advance:
-                made = _Work(study, store, executor, advance).run(planned, set(missing), meanwhile)
+                made = _Work(study, store, executor, advance, refused).run(planned, set(missing), meanwhile)
         finally:
             executor.close()
         records |= made
+    else:
+        # Finished cells do without; what is to be exported is checked against it.
+        for key, error in _build_cohorts(study, planned, store).items():
+            say(f"warning: the cohort {store.cohort(key)} cannot be built anew: {in_a_line(error)}")
     store.forget_found()
     store.forget_work()
     return Outcome({name: record for name, record in records.items() if record is not None}, found)
 
 
-def _build_cohorts(study: Study, planned: Sequence[Planned], store: Store) -> None:
+def _build_cohorts(study: Study, planned: Sequence[Planned], store: Store) -> dict[str, Exception]:
+    """Build those that are not there; what went wrong, by key."""
+    refused: dict[str, Exception] = {}
     for key, one in {one.cohort: one for one in planned}.items():
         folder = store.cohort(key)
         if (folder / "card.json").is_file():
@@ -68,16 +79,24 @@ def _build_cohorts(study: Study, planned: Sequence[Planned], store: Store) -> No
         # The cohort is drawn with the study's own seed, whatever the cell's.
         params = one.cell.params.model_copy(update={"seed": study.params.seed})
         own = replace(study, params=params, paths=CellPaths(study.paths.root, folder, folder, folder))
-        if one.lock["raw"]["conversion"] is not None:
-            convert.run(own)
-        cohort.run(own)
+        try:
+            if one.lock["raw"]["conversion"] is not None:
+                convert.run(own)
+            cohort.run(own)
+        except Exception as error:  # whatever a source raises must not stop the cells of other cohorts
+            refused[key] = error
+    return refused
 
 
 class _Work:
     """The calls to workers: clean models first, then the cells that share them."""
 
-    def __init__(self, study: Study, store: Store, executor: Executor, advance: Advance) -> None:
+    def __init__(
+        self, study: Study, store: Store, executor: Executor, advance: Advance, refused: Mapping[str, Exception]
+    ) -> None:
         self.study, self.store, self.executor, self.advance = study, store, executor, advance
+        self.refused = refused
+        """Why cohorts are not there, by key."""
         self.records: dict[str, Mapping[str, Any]] = {}
         self.cohorts: dict[str, Any] = {}
         self.provenance: dict[str, Mapping[str, Any]] = {}
@@ -93,7 +112,10 @@ class _Work:
         under_way = 0
         for of_same in waiting.values():
             first = of_same[0].cells[0]
-            if (self.store.clean(first) / "clean.json").is_file():
+            if error := self.refused.get(first.cohort):
+                for batch in of_same:
+                    self._fail(batch, missing, error)
+            elif (self.store.clean(first) / "clean.json").is_file():
                 under_way += self._give(of_same, missing)
             else:
                 self.executor.submit(("clean", first.clean), make_clean, first, self._place(first))
@@ -157,8 +179,7 @@ class _Work:
 
     def _fail(self, batch: Batch, missing: set[str], error: BaseException) -> None:
         """Record an error that befell a batch as a whole."""
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         for one in batch.cells:
             if one.cell.name in missing:
-                record = {"inputs": one.inputs, "status": "failed", "error": said, "axes": one.cell.axes}
+                record = {"inputs": one.inputs, "status": "failed", "error": in_a_line(error), "axes": one.cell.axes}
                 self._keep(Finished(one.cell.name, {**record, "figures": {}, "roc": {}, "null_lift": []}))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from backdoor_core import seeds
-from backdoor_core.errors import BackdoorError
+from backdoor_core.errors import in_a_line
 from backdoor_core.files import json_text, read_json, write_json
 from backdoor_core.learning.training import Task, Trained, train_victims
 from backdoor_core.learning.victim import load_victim
@@ -143,8 +143,7 @@ class _Run:
         try:
             yield
         except Exception as error:  # whatever a plugin raises must not stop the other cells
-            said = " ".join(str(error).split())
-            self.error = said if isinstance(error, BackdoorError) else f"{type(error).__name__}: {said}"
+            self.error = in_a_line(error)
 
 
 _NOTHING: dict[str, Any] = {"figures": {}, "roc": {}, "null_lift": []}
