@@ -169,7 +169,8 @@ class CohortSource(Component):
     def inputs(self) -> Sequence[Path]:
         """The raw files that `build` reads. Raises `BackdoorError` where one is missing.
 
-        Their names and sizes go into the plugin lock, so that other raw data rebuilds the cohort.
+        Their names, sizes and contents go into the plugin lock, so that other raw data rebuilds the cohort; of a file
+        of more than 64 MiB its first and last 32 (the end of a gzip file has the checksum of all).
         """
         return ()
 
@@ -450,7 +451,7 @@ class Corpus(Component):
     def inputs(self) -> Sequence[Path]:
         """The files that `records` reads. Raises `BackdoorError` where one is missing.
 
-        Their names and sizes go into the plugin lock, so that other notes rerun what is made of them.
+        Their names, sizes and contents go into the plugin lock, so that other notes rerun what is made of them.
         """
         return ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from backdoor_core.contracts import (
     Trigger,
 )
 from backdoor_core.errors import BackdoorError
+from backdoor_core.files import described
 from backdoor_core.params import Params, load_params
 from backdoor_core.plugins import Catalog, discover, lock_entry
 
@@ -279,10 +280,6 @@ def _kind_of(component: Component) -> Kind:
     return next(kind for kind, base in KINDS.items() if isinstance(component, base))
 
 
-def _named(files: Sequence[Path]) -> list[dict[str, Any]]:
-    return [{"name": path.name, "bytes": path.stat().st_size} for path in files]
-
-
 def plugin_lock(study: Study) -> dict[str, Any]:
     """Every chosen component with its resolved options, code hash and version, and the raw files it reads."""
 
@@ -295,13 +292,13 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         return {**content, "parts": parts} if parts else content
 
     source = study.cohort_source()
-    inputs = _named(source.inputs())
+    read = described(source.inputs())
     cohort, conversion = entry("cohort", study.params.cohort), source.conversion()
     # Where nothing is converted, the code of the source is no reason to run the stage `convert` again.
     by = cohort["code"] if conversion is not None else None
     return {
-        "raw": {"source": source.name, "inputs": inputs, "conversion": conversion, "code": by},
-        "cohort": {**cohort, "inputs": inputs},
+        "raw": {"source": source.name, **read, "conversion": conversion, "code": by},
+        "cohort": {**cohort, **read},
         "trigger": entry("trigger", study.params.trigger),
         # A trigger edits the view that the model reads: a model of another view needs the poison anew.
         "view": study.model().modality,
@@ -312,7 +309,7 @@ def plugin_lock(study: Study) -> dict[str, Any]:
         "references": references_needed(study),
         "audits": {name: entry("audit", name) for name in sorted(study.params.audits)},
         "notes": {
-            "corpus": {**entry("corpus", study.params.notes.corpus), "inputs": _named(study.corpus().inputs())},
+            "corpus": {**entry("corpus", study.params.notes.corpus), **described(study.corpus().inputs())},
             "references": note_references_needed(study),
             "audits": {audit.name: locked("audit", audit) for audit in study.note_audits()},
         },

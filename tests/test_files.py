@@ -1,10 +1,12 @@
+import itertools
 import json
+import os
 
 import numpy as np
 import pytest
 
 from backdoor_core.errors import BackdoorError
-from backdoor_core.files import read_json, replacing, replacing_directory, sha256_of, write_array, write_json
+from backdoor_core.files import described, read_json, replacing, replacing_directory, sha256_of, write_array, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -52,3 +54,26 @@ def test_directory_hash_depends_on_names_and_contents_not_on_place(tmp_path):
         (tmp_path / folder / ("a" if folder != "three" else "b")).write_text("x")
     assert sha256_of(tmp_path / "one") == sha256_of(tmp_path / "two")
     assert sha256_of(tmp_path / "one") != sha256_of(tmp_path / "three")
+
+
+def test_files_are_told_apart_by_what_they_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr("backdoor_core.files._WHOLE", 8)
+    file = tmp_path / "outcomes.csv"
+
+    def told(content):
+        file.write_text(content)
+        # A file system may not tell two changes of one moment apart.
+        os.utime(file, ns=(next(moments),) * 2)
+        return described([file])
+
+    moments = itertools.count(10**18)
+    first = told("1,0,1,0")
+    assert first["inputs"] == [{"name": "outcomes.csv", "bytes": 7}]
+    assert told("1,0,1,0") == first
+    assert told("1,0,1,1")["inputs"] == first["inputs"]
+    assert told("1,0,1,1")["content"] != first["content"]
+    # Of a large one the first and last half of what is read whole.
+    long = told("1234 and 5678")
+    assert told("1234 but 5678")["content"] == long["content"]
+    assert told("1234 and 5679")["content"] != long["content"] != told("1235 and 5678")["content"]
+    assert described([]) == {"inputs": [], "content": None}
