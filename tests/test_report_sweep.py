@@ -125,6 +125,7 @@ def test_a_parameter_of_included_cells_alone_tells_series_apart():
     sweep["aggregated"]["axes"]["parameters"] = {"poison.labels": ["clean"]}
     data = held(build_sweep_page(**sweep))
     assert data["axes"]["parameters"] == [{"name": "poison.labels", "values": ["clean", "as in params.yaml"]}]
+    assert data["as_given"] == "as in params.yaml"
     assert set(data["groups"]["set"]) == set(data["cells"]["set"]) == {0, 1}
     text = " ".join(methods(sweep["aggregated"]))
     assert "poison.labels (clean, else as in params.yaml)" in text
@@ -450,6 +451,25 @@ for (const name of NAMES) {
   document.body.append(frame);
 }
 </script>"""
+
+
+def test_groups_may_have_run_other_detectors_than_the_rest(drive):
+    sweep = make_sweep(models=("mlp", "gbdt"), triggers=("rare_value",))
+    for entry in (*sweep["rows"], *sweep["aggregated"]["groups"], *sweep["aggregated"]["doses"]):
+        if entry["model"] == "gbdt":
+            for key in ("figures", "metrics", "roc", "detectors"):
+                kept = {name: value for name, value in entry.get(key, {}).items() if "spectral_signatures" not in name}
+                entry.update({key: kept} if key in entry else {})
+    told = drive(
+        build_sweep_page(**sweep),
+        """
+        out.lines = all("[data-part=detection] svg.chart").map((one) => one.querySelectorAll("path[transform]").length);
+        out.leaders = all("#table-detectors tbody tr").map((row) => row.innerText.split("\\t"));
+        """,
+    )
+    assert told["lines"][0] > told["lines"][1] > 0
+    counted = {row[0]: row[-1] for row in told["leaders"]}
+    assert (counted["spectral_signatures"], counted["range_rule"]) == ("4 of 8", "8 of 8")
 
 
 def test_lacking_figures_are_no_error(tmp_path, chromium):

@@ -44,8 +44,11 @@ function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en-US")} ${number === 1 ? one : many}`;
 }
 
+// What a series is called by; a parameter that it leaves alone says nothing.
 function setName(set) {
-  return D.axes.parameters.map((parameter, k) => `${parameter.name} = ${parameter.values[D.sets[set][k]]}`).join(", ");
+  const values = setValues(set);
+  const named = D.axes.parameters.map(({ name }, k) => (values[k] === D.as_given ? "" : `${name} = ${values[k]}`));
+  return named.filter(Boolean).join(", ");
 }
 
 function setValues(set) {
@@ -110,7 +113,8 @@ function seriesOf(groups) {
 
 function metric(name, g) {
   const column = D.groups.metrics[name];
-  return { n: column.n[g], value: column.mean[g], low: column.low[g], high: column.high[g] };
+  // A group may lack a figure that others have: cells of include may run other detectors.
+  return { n: column.n[g] ?? 0, value: column.mean[g], low: column.low[g], high: column.high[g] };
 }
 
 function seriesName(g) {

@@ -49,6 +49,7 @@ def payload(
         "axes": {key: axes[key] for key in ("models", "triggers", "rates", "seeds")},
         "detectors": [{"name": name, "oracle": _oracle(name, groups)} for name in names],
         "explainers": explainers,
+        "as_given": AS_GIVEN,
         "groups": _groups(groups, axes, sets, names, explainers),
         "cells": _cells(rows, axes, sets, names),
         "tests": _tests(aggregated["tests"], sets),
