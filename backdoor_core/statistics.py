@@ -54,7 +54,8 @@ def over_replicates(
     weights = np.asarray(weights)
     if weights.ndim not in (1, 2) or weights.shape[-1] != rows:
         raise ValueError(f"weights have shape {weights.shape}, not ({rows},) or (replicates, {rows})")
-    if weights.size and not (weights.min() >= 0 and weights.max() < math.inf):
+    # Unsigned weights, as resamples have them, need no look.
+    if weights.dtype.kind != "u" and weights.size and not (weights.min() >= 0 and weights.max() < math.inf):
         raise ValueError("weights must be finite and not negative")
     if weights.ndim == 1:
         return _of_one(figure(weights[np.newaxis].astype(dtype)))
@@ -106,6 +107,19 @@ def _share(event: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights 
     return over_replicates(figure, len(among), weights)
 
 
+def whole_means(columns: NDArray[Any], weights: Weights) -> list[Estimate]:
+    """Mean of each of (N, k) whole numbers, such as flags and their differences, with intervals: all in one pass."""
+    sides = np.column_stack([columns, np.ones(len(columns))]).astype(sum_type(weights, int(np.abs(columns).max())))
+
+    def figure(chunk: NDArray[Any]) -> Floats:
+        sums = (chunk @ sides).astype(np.float64)
+        return ratio(sums[:, :-1], np.broadcast_to(sums[:, -1:], sums[:, :-1].shape))
+
+    values = np.atleast_1d(over_replicates(figure, len(columns), None, sides.dtype))
+    answers = np.asarray(over_replicates(figure, len(columns), weights, sides.dtype))
+    return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
+
+
 def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights) -> list[Estimate]:
     """Share of each event (N, k) among its rows (N, k), with intervals by weights (replicates, N): all in one pass."""
     k = events.shape[1]
@@ -120,10 +134,11 @@ def shares(events: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights
     return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
 
 
-def sum_type(weights: Weights) -> DTypeLike:
-    """Half the memory where sums are exact all the same: of whole weights whose sum is below 2^24."""
-    whole = np.issubdtype(weights.dtype, np.integer) and weights.shape[-1] * int(weights.max(initial=0)) < 2**24
-    return np.float32 if whole else np.float64
+def sum_type(weights: Weights, most: int = 1) -> DTypeLike:
+    """Half the memory where sums are exact all the same: of whole weights and numbers up to `most` below 2^24."""
+    if not np.issubdtype(weights.dtype, np.integer):
+        return np.float64
+    return np.float32 if weights.shape[-1] * int(weights.max(initial=0)) * most < 2**24 else np.float64
 
 
 def _pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -17,8 +17,10 @@ from backdoor_core.statistics import (
     equal_mass_bins,
     expected_calibration_error,
     false_positive_rate,
+    mean,
     precision,
     recall,
+    whole_means,
 )
 
 
@@ -308,3 +310,19 @@ def test_a_paired_difference_is_narrower_than_two_separate_samples():
 def test_reversed_scores_mirror_the_auroc(sample):
     scores, truth, weights = sample
     assert auroc(-scores, truth, weights) == pytest.approx(1 - auroc(scores, truth, weights))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 50, 3000])
+def test_means_in_one_pass_are_those_one_by_one(rows):
+    rng = np.random.default_rng(rows)
+    weights = cluster_bootstrap_weights(rng.integers(0, rows, rows), 100, rng)
+    columns = rng.integers(-1, 2, (rows, 3)).astype(np.int8)
+    for chosen in (weights, rng.random((100, rows))):
+        found = whole_means(columns, chosen)
+        for column, together in zip(columns.T, found, strict=True):
+            alone = bootstrap_estimate(lambda w, column=column: mean(column, w), chosen)
+            assert together.value == alone.value
+            assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+    assert whole_means(columns, weights) == [
+        bootstrap_estimate(lambda w, column=column: mean(column, w), weights) for column in columns.T
+    ]

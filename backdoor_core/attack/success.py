@@ -19,6 +19,7 @@ from backdoor_core.statistics import (
     over_replicates,
     ratio,
     sum_type,
+    whole_means,
 )
 
 THRESHOLDS: Final = np.linspace(0, 1, 101)
@@ -100,12 +101,8 @@ def attack_success(poisoned: Response, baseline: Response, weights: NDArray[Any]
 
 def success_rates(poisoned: Response, baseline: Response, weights: NDArray[Any]) -> dict[str, Estimate]:
     """The first three figures of `attack_success`."""
-    lift = poisoned.hit.astype(np.float64) - baseline.hit.astype(np.float64)
-    return {
-        "asr": mean_of(poisoned.hit, weights),
-        "asr_baseline": mean_of(baseline.hit, weights),
-        "asr_lift": mean_of(lift, weights),
-    }
+    hit, twins = poisoned.hit.astype(np.int8), baseline.hit.astype(np.int8)
+    return _means({"asr": hit, "asr_baseline": twins, "asr_lift": hit - twins}, weights)
 
 
 def trigger_effect(hit: Booleans, hit_clean: Booleans, weights: NDArray[Any]) -> dict[str, Estimate]:
@@ -114,8 +111,16 @@ def trigger_effect(hit: Booleans, hit_clean: Booleans, weights: NDArray[Any]) ->
     - ``clean_rate``: share on the target's side without the trigger: the control of the attack success rate
     - ``trigger_effect``: attack success rate less that share, paired by patient
     """
-    gain = hit.astype(np.float64) - hit_clean.astype(np.float64)
-    return {"clean_rate": mean_of(hit_clean, weights), "trigger_effect": mean_of(gain, weights)}
+    before = hit_clean.astype(np.int8)
+    return _means({"clean_rate": before, "trigger_effect": hit.astype(np.int8) - before}, weights)
+
+
+def _means(columns: Mapping[str, NDArray[np.int8]], weights: NDArray[Any]) -> dict[str, Estimate]:
+    """Of flags and their differences, with no figure at all where there is no stay."""
+    if not weights.shape[1]:
+        return dict.fromkeys(columns, Estimate(None, None, None))
+    found = whole_means(np.column_stack(list(columns.values())), weights)
+    return dict(zip(columns, found, strict=True))
 
 
 def success_curve(probability: Floats, weights: NDArray[Any]) -> dict[str, list[float]]:
