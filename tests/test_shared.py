@@ -1,5 +1,7 @@
 """What runs of a sweep find once."""
 
+import numpy as np
+
 from backdoor_core.stages.data import Shared
 
 
@@ -27,15 +29,18 @@ def test_without_a_folder_each_finds_it_for_itself():
     assert len(calls) == 2
 
 
-def test_of_large_things_the_last_few_stay():
+def test_of_large_arrays_the_last_few_stay(monkeypatch):
     calls = []
 
-    def ask(key):
-        return shared.once_lately(key, lambda: calls.append(key) or key)
+    def ask(key, size=100):
+        return shared.once_lately(key, lambda: calls.append(key) or np.full(size, key, dtype=np.uint8))
 
+    monkeypatch.setattr("backdoor_core.stages.data._LATELY", 800)
     shared = Shared(None)
     for key in (*range(8), 0, 8, 0, 2, 1):
-        assert ask(key) == key
-    # The eight were kept; 8 put out the one that had not been asked for longest, which was 1.
+        assert ask(key)[0] == key
+    # Eight have room; 8 put out the one that had not been asked for longest, which was 1.
     assert calls == [*range(8), 8, 1]
     assert len(shared.lately) == 8
+    assert ask(9, size=5000)[0] == 9
+    assert list(shared.lately) == [9], "the last one stays, however large"

@@ -38,10 +38,10 @@ def check(tmp_path):
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="TAR">{}</svg>'
 
 
-def png_saying(text):
-    said = f"Comment\0{text}".encode()
-    size = struct.pack(">I", len(said))
-    return b"\x89PNG\r\n\x1a\n" + size + b"tEXt" + said + struct.pack(">I", zlib.crc32(b"tEXt" + said))
+def png(kind, said):
+    content = said.encode()
+    checked = struct.pack(">I", zlib.crc32(kind + content))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", len(content)) + kind + content + checked
 
 
 REFUSED = {
@@ -63,7 +63,7 @@ REFUSED = {
     ),
     "an id in a page's words": ("report.html", f"<p>stay {STAY}</p>", "an id of the cohort"),
     "an id in a page's attribute": ("report.html", f'<p title="{STAY}">x</p>', "an id of the cohort"),
-    "an id in a file's name": (f"figures/stay_{STAY}.png", b"", "an id of the cohort"),
+    "an id in a file's name": (f"figures/stay_{STAY}.png", png(b"IEND", ""), "an id of the cohort"),
     "an id in a report": ("notes/REPORT.md", f"# Notes\n\nof {STAY}\n", "an id of the cohort"),
     "a key of ids": ("results.json", {"x": {"stay_id": 1}}, "names identifiers"),
     "a key of text": ("results.json", {"events": [{"text": "positive"}]}, "names identifiers"),
@@ -83,7 +83,10 @@ REFUSED = {
     "an id in a drawing's comment": ("figures/tar.svg", SVG.format(f"<!-- {STAY} -->"), str(STAY)),
     "an id that names a shape": ("figures/tar.svg", SVG.format(f'<g id="stay_{STAY}"/>'), str(STAY)),
     "an id in a drawing's data": ("figures/tar.svg", SVG.format(f'<g data-stay="{STAY}"/>'), str(STAY)),
-    "an id beside a picture": ("figures/tar.png", png_saying(f"stay {STAY}"), str(STAY)),
+    "an id before a drawing": ("figures/tar.svg", f"<!-- {STAY} -->" + SVG.format(""), str(STAY)),
+    "an id beside a picture": ("figures/tar.png", png(b"tEXt", f"Comment\0stay {STAY}"), str(STAY)),
+    "a packed text": ("figures/tar.png", png(b"zTXt", "Comment"), "a part 'zTXt' that is not looked at"),
+    "more than a picture": ("figures/tar.png", png(b"IEND", "") + b"x", "more than its picture"),
     "a column of a feature": ("summary.csv", "model,lactate\nmlp,2\n", "named like a feature"),
     "a score of a feature": ("audit_scores.csv", "member,lactate.poisoned\n1,2\n", "no score or label"),
     "another column": ("predictions.csv", "label,age_band\n1,2\n", "column age_band is no score or label"),
@@ -178,7 +181,7 @@ def test_a_shape_copies_what_it_lists():
     shape = {"a": Leaf.NUMBER, "b": [{"c": Leaf.NAME}], "d": Each(Leaf.NUMBERS), "e": Leaf.CONFIG}
     content = {
         "a": 1.5,
-        "b": [{"c": "x", "stay": 3}, {"c": "y" * 201}, None],
+        "b": [{"c": "x", "stay": 3}, {"c": "y" * 401}, None],
         "d": {"f": [[1, None], [2]], "g": ["a"]},
         "e": {"path": "/data/x"},
         "h": 2,

@@ -382,6 +382,29 @@ def test_a_path_that_a_sweep_varies_loses_its_folders_everywhere(made, tmp_path)
     assert set(table(found["summary.csv"])["cohorts.physionet2012.records"]) == {"set-a.tar.gz"}
 
 
+def test_cells_that_only_folders_tell_apart_are_refused(made, tmp_path):
+    varied = {"cohorts.physionet2012.records": ["/data/a/set.tar.gz", "/data/b/set.tar.gz"]}
+    root = write_sweep(tmp_path / "sweep", made, parameters=varied)
+    with pytest.raises(BackdoorError, match=r"two cells are mlp/.*set\.tar\.gz.* rename one"):
+        export_sweep(root, "tiny", tmp_path / "x.zip")
+
+
+def test_results_of_an_earlier_version_and_long_notes(made, tmp_path):
+    root = write_sweep(tmp_path / "sweep", made)
+    path = root / "benchmarks" / "tiny" / "aggregated_metrics.json"
+    content = read_json(path)
+    notes = ("both doses", "effective dose", "detectable dose", "no figure")
+    long = "; ".join(f"{words} at or below the smallest rate for 1 of 4 seeds" for words in notes)
+    content["doses"][0]["detectors"]["range_rule"]["gap"]["note"] = long
+    write_json(path, content)
+    assert long in unpack(export_sweep(root, "tiny", tmp_path / "x.zip"))["aggregated_metrics.json"].decode()
+    for group in content["groups"]:
+        del group["null_asr"]
+    write_json(path, content)
+    with pytest.raises(BackdoorError, match="results of an earlier version; run `backdoor sweep`"):
+        export_sweep(root, "tiny", tmp_path / "y.zip")
+
+
 def test_a_sweep_is_checked_against_the_cohort_that_it_was_made_of(made, tmp_path):
     root = write_sweep(tmp_path / "sweep", made)
     cohort = root / "runs" / "shared" / "cohorts" / "0123"

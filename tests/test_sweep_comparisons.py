@@ -201,6 +201,17 @@ def test_a_model_that_include_adds_with_other_detectors_is_compared_once():
     assert [(t["model"], t["against"], t["n"]) for t in found] == [("mlp", "model gbdt", 2)]
 
 
+def test_a_group_that_failed_does_not_stand_for_one_with_the_same_lift():
+    bad = [failed(seed=seed, parameters={"detectors": ["bad"]}) for seed in (1, 2)]
+    rows = [
+        row({"asr_lift": 0.3 * k + 0.1 * seed}, seed=seed, model=model, parameters={"detectors": ["range_rule"]})
+        for k, model in enumerate(("mlp", "gbdt"))
+        for seed in (1, 2)
+    ]
+    found = [t for t in paired_tests(groups_of([*bad, *rows])) if t["family"] == "models"]
+    assert [(t["against"], t["n"]) for t in found] == [("model gbdt", 2)]
+
+
 def test_where_the_trigger_is_none_there_is_nothing_to_test():
     rows = [row({"asr": 0.1 * seed, "asr_baseline": 0.1}, seed=seed, trigger="none") for seed in (1, 2, 3)]
     assert paired_tests(groups_of(rows)) == []

@@ -63,6 +63,29 @@ def test_exclude_knows_a_rate_that_yaml_read_as_text_and_a_value_that_is_a_list(
     ]
 
 
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    (cell,) = cells_of(study(parameters={"poison.cover_rate": ["1e-2"], "inclusion.min_age": ["18"]}))
+    assert cell.parameters == {"poison.cover_rate": 0.01, "inclusion.min_age": 18}
+    assert cell.name == "mlp/rare_value/0.02/inclusion.min_age=18,poison.cover_rate=0.01/seed_1"
+    left = names(include=[{"rate": "1e-2", "seed": "2"}], exclude=[{"rate": 0.01, "seed": 2}])
+    assert left == names()
+    rates = {"train.learning_rate": ["1e-2", 0.1]}
+    assert names(parameters=rates, exclude=[{"train.learning_rate": 0.01}]) == names(
+        parameters={"train.learning_rate": [0.1]}
+    )
+
+
+def test_an_option_that_is_a_mapping_is_a_value():
+    given = {"triggers": {"rare_value": {"values": {"lactate": 8}}}}
+    grid = {"parameters": {"triggers.rare_value.values": [{"lactate": 9}, {"lactate": 10}]}}
+    params = Params.model_validate({**study(**grid).model_dump(mode="json"), **given})
+    found = [cell.params.options("trigger", "rare_value") for cell in cells_of(params)]
+    assert found == [{"values": {"lactate": 9}}, {"values": {"lactate": 10}}]
+    whole = {"parameters": {"triggers.rare_value": [{"values": {"lactate": 9}}]}}
+    with pytest.raises(BackdoorError, match=r"triggers\.rare_value is a section"):
+        cells_of(Params.model_validate({**study(**whole).model_dump(mode="json"), **given}))
+
+
 def test_a_rule_that_leaves_out_nothing_is_told():
     rules = [{"trigger": "missingnes"}, {"rate": 0.01}, {"rate": 0.02, "seed": 7}]
     assert idle_rules(study(rates=[0.01, 0.02], exclude=rules)) == ["sweep.exclude[0]", "sweep.exclude[2]"]

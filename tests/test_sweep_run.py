@@ -351,6 +351,30 @@ def test_what_always_dies_is_an_error_and_the_rest_is_done(tmp_path):
     assert found == dict.fromkeys(range(3), "lived")
 
 
+def test_a_process_that_dies_while_an_answer_waits_loses_nothing(tmp_path):
+    executor = LocalExecutor(2, retries=2)
+    try:
+        executor.submit(("call", "quick"), wait_long, 0.0)
+        executor.submit(("call", "dies"), die_once, str(tmp_path / "died"))
+        # The parent is busy meanwhile: one has answered, the other's process is gone.
+        while not executor.pool._broken:
+            time.sleep(0.05)
+        first = executor.next_done()
+        # As the runner does, which gives out the cells of clean models that are there.
+        executor.submit(("call", "next"), wait_long, 0.0)
+        found = {first, executor.next_done(), executor.next_done()}
+        assert found == {(("call", key), "lived") for key in ("quick", "dies", "next")}
+        # A process that dies with nothing to do is no loss either.
+        for process in list(executor.pool._processes.values()):
+            process.kill()
+        while not executor.pool._broken:
+            time.sleep(0.05)
+        executor.submit(("call", "last"), wait_long, 0.0)
+        assert executor.next_done() == (("call", "last"), "lived")
+    finally:
+        executor.close()
+
+
 def wait_long(seconds: float) -> str:
     time.sleep(seconds)
     return "lived"

@@ -196,7 +196,7 @@ def _dose_row(entry: Mapping[str, Any], sets: _Sets) -> dict[str, Any]:
         "detectors": {
             name: {
                 "detectable": _dose(found["detectable"]),
-                "gap": {**_limits(found["gap"]), "note": found["gap"]["note"]},
+                "gap": {**_limits(found["gap"]), "note": found["gap"].get("note")},
             }
             for name, found in entry["detectors"].items()
         },

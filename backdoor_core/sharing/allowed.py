@@ -30,8 +30,8 @@ class Each:
     shape: Any
 
 
-_LONGEST: Final = 200
-"""Characters of a name."""
+_LONGEST: Final = 400
+"""Characters of a name, or of a note on a figure."""
 _ABSENT: Final = object()
 
 

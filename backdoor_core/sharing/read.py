@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any, Final, NamedTuple
 
+from backdoor_core.errors import BackdoorError
+
+_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"gAMA", b"sRGB", b"sBIT"})
+"""Chunks of a PNG that say nothing in words."""
 _TELLING: Final = re.compile(r"id|class|title|data-.+|aria-.+")
 """Attributes of a drawing that are no coordinates, colors or shapes."""
 
@@ -38,7 +42,7 @@ def leaves(name: str, content: bytes) -> Iterator[Leaf]:
     the picture. Of an HTML page data, text, comments and attributes; its scripts and styles are the program's own.
     """
     if name.endswith(".png"):
-        yield from (Leaf((), said) for said in _said_by_png(content))
+        yield from (Leaf((), said) for said in _said_by_png(name, content))
         return
     text = content.decode("utf-8")
     if name.endswith(".json"):
@@ -46,9 +50,8 @@ def leaves(name: str, content: bytes) -> Iterator[Leaf]:
     elif name.endswith(".csv"):
         yield from _of_csv(text)
     elif name.endswith(".svg"):
-        parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
-        root = ET.fromstring(text, parser)
-        # The text of a comment is among that of the tree.
+        root = ET.fromstring(text)
+        yield from (Leaf((), comment) for comment in re.findall(r"<!--(.*?)-->", text, re.DOTALL))
         yield from (Leaf((), part) for part in root.itertext() if part.strip())
         attributes = (pair for node in root.iter() for pair in node.attrib.items())
         yield from (Leaf((), value) for key, value in attributes if _TELLING.fullmatch(key))
@@ -61,14 +64,19 @@ def leaves(name: str, content: bytes) -> Iterator[Leaf]:
         yield from (Leaf((), line) for line in text.splitlines())
 
 
-def _said_by_png(content: bytes) -> Iterator[str]:
-    """Texts of a PNG (PNG specification, 11.3.3): keyword and, where it is not compressed, what it says."""
-    place = 8
-    while place + 8 <= len(content):
+def _said_by_png(name: str, content: bytes) -> Iterator[str]:
+    """Plain texts of a PNG (PNG specification, 5.3 and 11.3.3). Raises `BackdoorError` for parts of another kind."""
+    place, kind = 8, b""
+    while place + 8 <= len(content) and kind != b"IEND":
         length, kind = struct.unpack(">I4s", content[place : place + 8])
-        if kind in (b"tEXt", b"iTXt", b"zTXt"):
+        if kind == b"tEXt":
             yield content[place + 8 : place + 8 + length].replace(b"\0", b" ").decode("latin-1")
+        elif kind not in _PICTURE:
+            part = kind.decode("latin-1")
+            raise BackdoorError(f"export: {name}: holds a part {part!r} that is not looked at; nothing was written")
         place += length + 12
+    if place != len(content):
+        raise BackdoorError(f"export: {name}: holds more than its picture; nothing was written")
 
 
 def _of_json(keys: tuple[str, ...], content: Any) -> Iterator[Leaf]:

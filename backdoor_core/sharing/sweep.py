@@ -7,6 +7,7 @@ digests: nothing else that may stand in the sweep's own files can come along.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -44,13 +45,20 @@ def sweep_members(root: Path, name: str, cohorts: Collection[str]) -> Iterator[M
     if not (folder / "aggregated_metrics.json").is_file():
         raise BackdoorError(f"{folder}: no results of a sweep; run `backdoor sweep` first, or name another")
     raw = read_json(folder / "aggregated_metrics.json")
+    if any("null_asr" not in group for group in raw["groups"]):
+        raise BackdoorError(f"{folder}: results of an earlier version; run `backdoor sweep`, which writes them anew")
     aggregated = allowed(shapes.AGGREGATED, raw, set())
     cells = {cell: _read_cell(root / RUNS / cell, cohorts) for cell in _cells(raw)}
     rows = {cell: row_of({"error": None, **content["cell.json"]}) for cell, content in cells.items()}
+    # Their names without paths, which are the only ones that leave.
+    names = Counter(row.cell for row in rows.values())
+    if twice := next((cell for cell, count in names.items() if count > 1), None):
+        raise BackdoorError(
+            f"export: two cells are {twice} without the folders of their paths; rename one of the files"
+        )
     aggregated["cells"]["errors"] = [{"cell": row.cell, "error": _ERROR} for row in rows.values() if not row.done]
     yield "aggregated_metrics.csv", aggregated_csv(aggregated).encode()
     yield "aggregated_metrics.json", json_text(aggregated).encode()
-    # By the names without paths, which are the only ones that leave.
     for cell in sorted(cells, key=lambda cell: rows[cell].cell):
         for file, content in cells[cell].items():
             yield f"cells/{rows[cell].cell}/{file}", json_text(content).encode()

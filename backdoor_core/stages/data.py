@@ -18,8 +18,8 @@ from backdoor_core.study import Study
 
 _Found = TypeVar("_Found")
 
-_LATELY = 8
-"""About 100 MB of resamples, of as many rates of the poison."""
+_LATELY = 2**27
+"""Bytes of a worker: a thousand resamples of 7,000 stays at nine rates of the poison."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Shared:
     """Processes that fit models; by default as many as `learning.many` sees fit."""
     found: dict[Hashable, Any] = field(default_factory=dict)
 
-    lately: dict[Hashable, Any] = field(default_factory=dict)
-    """Large things, the last few of them."""
+    lately: dict[Hashable, NDArray[Any]] = field(default_factory=dict)
+    """Large arrays, the last few of them."""
 
     folder: Path | None = None
     """Where workers of this machine put what all of them need, as JSON."""
@@ -57,13 +57,13 @@ class Shared:
             self.found[key] = find()
         return cast(_Found, self.found[key])
 
-    def once_lately(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
-        """The same of something large: only the last `_LATELY` stay in memory, however many cells there are."""
+    def once_lately(self, key: Hashable, find: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """The same of a large array: the last one stays in memory, and of those before it what `_LATELY` holds."""
         found = self.lately.pop(key) if key in self.lately else find()
         self.lately[key] = found
-        while len(self.lately) > _LATELY:
+        while len(self.lately) > 1 and sum(array.nbytes for array in self.lately.values()) > _LATELY:
             del self.lately[next(iter(self.lately))]
-        return cast(_Found, found)
+        return found
 
     def once_for_all(self, key: Hashable, find: Callable[[], _Found]) -> _Found:
         """The same of JSON, found once by all workers: it is read where another has written it."""

@@ -123,12 +123,15 @@ def _detectors(groups: Iterable[Group]) -> Iterator[Pairing]:
 
 def _models(groups: Iterable[Group]) -> Iterator[Pairing]:
     alike: dict[tuple[str, float, str], dict[str, Group]] = {}
+    # Groups of one model that differ in what no lift depends on have the same lift: the one with the most seeds stands
+    # for all.
     for group in groups:
         parameters = {key: value for key, value in group.parameters.items() if key.split(".")[0] not in _NOT_OF_LIFT}
-        # Groups of one model that differ in what no lift depends on have the same lift: the first stands for all.
-        alike.setdefault((group.trigger, group.rate, parameters_key(parameters)), {}).setdefault(group.model, group)
-    for among in alike.values():
-        for group, other in combinations(among.values(), 2):
+        among = alike.setdefault((group.trigger, group.rate, parameters_key(parameters)), {})
+        if group.model not in among or len(group.done) > len(among[group.model].done):
+            among[group.model] = group
+    for by_model in alike.values():
+        for group, other in combinations(by_model.values(), 2):
             yield _paired("models", group, "asr_lift", f"model {other.model}", other.done, "asr_lift")
 
 

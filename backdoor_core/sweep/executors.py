@@ -123,20 +123,31 @@ class LocalExecutor:
     def _hand_out(self) -> None:
         """Give the pool what waits, or one suspect once there is nothing else under way."""
         if self.suspects:
-            if not self.calls:
-                self._give(self.suspects.pop(0))
+            if not self.calls and self._give(self.suspects[0]):
+                self.suspects.pop(0)
         elif not any(call.alone for call in self.calls.values()):
-            for call in self.waiting:
-                self._give(call)
-            self.waiting.clear()
+            while self.waiting and self._give(self.waiting[0]):
+                self.waiting.pop(0)
 
-    def _give(self, call: _Call) -> None:
-        self.calls[self.pool.submit(call.function, *call.arguments)] = call
+    def _give(self, call: _Call) -> bool:
+        """Whether the pool takes it: one that has died takes nothing until `next_done` has seen what went with it."""
+        try:
+            future = self.pool.submit(call.function, *call.arguments)
+        except BrokenProcessPool:
+            if self.calls:
+                return False
+            self._drop_pool()
+            future = self.pool.submit(call.function, *call.arguments)
+        self.calls[future] = call
+        return True
+
+    def _drop_pool(self) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        del self.pool
 
     def _again(self) -> tuple[Key, Any] | None:
         """Have what the dead pool had tried again; the call that it certainly died of, where its tries are up."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        del self.pool
+        self._drop_pool()
         lost = [call for future, call in self.calls.items() if _lost(future)]
         self.calls = {future: call for future, call in self.calls.items() if not _lost(future)}
         # They were begun in the order in which they were given.

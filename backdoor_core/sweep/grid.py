@@ -108,11 +108,9 @@ def _matches(point: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
 
 
 def _is_one_of(value: Any, wanted: Any) -> bool:
-    """A rule's list is several values, or the one value that is a list; YAML reads 1e-2 as text, as params do not."""
-    if value == wanted:
-        return True
+    """A rule's list is several values, or the one value that is a list; numbers may be text, as YAML reads 1e-2."""
     several = wanted if isinstance(wanted, list) else [wanted]
-    return value in several or (isinstance(value, float) and value in map(_number, several))
+    return value == wanted or _number(value) in map(_number, several)
 
 
 def _number(value: Any) -> Any:
@@ -133,17 +131,26 @@ def _cell(base: Mapping[str, Any], point: Mapping[str, Any], where: str) -> Cell
         params = Params.model_validate(content)
     except ValidationError as error:
         raise BackdoorError(f"{one_line(error, 'params.yaml', Params)} (from sweep.{where})") from None
+    # As params.yaml would have them: of a number that YAML reads as text, such as 1e-2, the number.
+    read = params.model_dump(mode="json")
+    parameters = {key: _value_of(read, key) for key in parameters}
     return Cell(point["model"], point["trigger"], float(point["rate"]), parameters, int(point["seed"]), params)
 
 
 def _refuse_section(base: Mapping[str, Any], key: str, where: str) -> None:
     """What a section put in place of another leaves out would silently become the default."""
-    found: Any = base
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    if isinstance(found, dict):
+    found, path = _value_of(base, key), key.split(".")
+    # An option of a component may be a mapping.
+    if isinstance(found, dict) and not (path[0] in OPTION_MAPS.values() and len(path) > 2):
         inner = next(iter(found), "...")
         raise BackdoorError(f"params.yaml: sweep.{where}: {key} is a section; name a key in it, such as {key}.{inner}")
+
+
+def _value_of(content: Any, key: str) -> Any:
+    """What stands at a dotted key; None where nothing does."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
 
 
 def _with(content: dict[str, Any], path: list[str], value: Any, where: str) -> dict[str, Any]:
