@@ -107,16 +107,21 @@ def _share(event: NDArray[np.bool_], among: NDArray[np.bool_], weights: Weights 
     return over_replicates(figure, len(among), weights)
 
 
-def whole_means(columns: NDArray[Any], weights: Weights) -> list[Estimate]:
-    """Mean of each of (N, k) whole numbers, such as flags and their differences, with intervals: all in one pass."""
-    sides = np.column_stack([columns, np.ones(len(columns))]).astype(sum_type(weights, int(np.abs(columns).max())))
+def replicated_means(columns: NDArray[Any], weights: Weights) -> Floats:
+    """(B, k) means of (N, k) whole numbers, such as flags and their differences, by weights (B, N): all in one pass."""
+    exact = sum_type(weights, int(np.abs(columns).max()))
+    sides = np.column_stack([columns, np.ones(len(columns))]).astype(exact)
 
     def figure(chunk: NDArray[Any]) -> Floats:
         sums = (chunk @ sides).astype(np.float64)
         return ratio(sums[:, :-1], np.broadcast_to(sums[:, -1:], sums[:, :-1].shape))
 
-    values = np.atleast_1d(over_replicates(figure, len(columns), None, sides.dtype))
-    answers = np.asarray(over_replicates(figure, len(columns), weights, sides.dtype))
+    return np.asarray(over_replicates(figure, len(columns), weights, exact))
+
+
+def whole_means(columns: NDArray[Any], weights: Weights) -> list[Estimate]:
+    """Mean of each of (N, k) whole numbers with its interval."""
+    values, answers = columns.mean(axis=0, dtype=np.float64), replicated_means(columns, weights)
     return [interval(float(value), answers[:, j]) for j, value in enumerate(values)]
 
 

@@ -16,9 +16,7 @@ from backdoor_core.statistics import (
     Weights,
     bootstrap_estimate,
     mean,
-    over_replicates,
-    ratio,
-    sum_type,
+    replicated_means,
     whole_means,
 )
 
@@ -131,19 +129,12 @@ def success_curve(probability: Floats, weights: NDArray[Any]) -> dict[str, list[
     """
     if not len(probability):
         return {"value": [], "low": [], "high": []}
-    exact = sum_type(weights)
-    above = np.column_stack([np.ones(len(probability)), probability[:, None] >= THRESHOLDS]).astype(exact)
-
-    def figure(chunk: NDArray[Any]) -> Floats:
-        sums = (chunk @ above).astype(np.float64)
-        return ratio(sums[:, 1:], np.broadcast_to(sums[:, :1], sums[:, 1:].shape))
-
-    shares = np.asarray(over_replicates(figure, len(probability), weights, exact))
+    above = probability[:, None] >= THRESHOLDS
+    shares = replicated_means(above, weights)
     # The same figures, but the one that looks for NaN takes four times as long.
     percentile = np.nanpercentile if np.isnan(shares).any() else np.percentile
     low, high = percentile(shares, [2.5, 97.5], axis=0)
-    value = above[:, 1:].mean(axis=0, dtype=np.float64)
-    return {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
+    return {"value": above.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def shift_distribution(response: Response) -> dict[str, list[float]]:

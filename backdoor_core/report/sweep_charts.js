@@ -41,14 +41,9 @@ function nullCloud(groups, values, words) {
   return { points, color: NULL, shift: 9 };
 }
 
-function nullBand(groups, limits) {
-  const points = groups.map((g) => ({ x: D.groups.rate[g], ...limits(g) }));
+function nullBand(groups, { low, high }) {
+  const points = groups.map((g) => ({ x: D.groups.rate[g], low: low[g], high: high[g] }));
   return { points, color: NULL, label: "clean retrains (null): middle 95%, each" };
-}
-
-function asrBand(g) {
-  const values = retrainAsr(g).map(([, value]) => value);
-  return values.length ? { low: quantile(values, 0.025), high: quantile(values, 0.975) } : { low: null, high: null };
 }
 
 // Intervals over few seeds reach beyond what is possible; what lies there is drawn at the edge.
@@ -58,7 +53,7 @@ const within = (low, high, values) =>
 function liftLimits(groups) {
   const values = groups.flatMap((g) => {
     const lift = metric("asr_lift", g);
-    return [lift.value, lift.low, lift.high, D.groups.null_low[g], ...retrainLift(g).map(([, value]) => value)];
+    return [lift.value, lift.low, lift.high, D.groups.null_lift.low[g], ...retrainLift(g).map(([, value]) => value)];
   });
   return span(within(-1, 1, values), null, 1);
 }
@@ -79,7 +74,7 @@ function attackPanels(series, liftSpan) {
       x,
       y: linear(-0.03, 1.03, "ASR"),
       lines,
-      bands: [nullBand(groups, asrBand)],
+      bands: [nullBand(groups, D.groups.null_asr)],
       clouds: [nullCloud(groups, retrainAsr, "ASR")],
     }),
     chart({
@@ -88,7 +83,7 @@ function attackPanels(series, liftSpan) {
       x,
       y: linear(...liftSpan, "ASR lift"),
       lines: [{ points: along("asr_lift", groups, "ASR lift"), color: POISONED, marker: 0, label: "lift" }],
-      bands: [nullBand(groups, (g) => ({ low: D.groups.null_low[g], high: D.groups.null_high[g] }))],
+      bands: [nullBand(groups, D.groups.null_lift)],
       clouds: [nullCloud(groups, retrainLift, "lift")],
       references: [{ axis: "y", value: 0 }],
     }),

@@ -164,14 +164,6 @@ function overGroups(name, groups) {
   return { ...tInterval(bySeed), groups: complete.length, of: groups.length };
 }
 
-// The value below which a share of the values lies, interpolated between neighbors.
-function quantile(values, share) {
-  const sorted = [...values].sort((a, b) => a - b);
-  const place = share * (sorted.length - 1);
-  const below = Math.floor(place);
-  return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
-}
-
 // ------------------------------------------------------------------------------------------------- curves
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
 const DIGIT = Object.fromEntries([...DIGITS].map((digit, value) => [digit, value]));

@@ -126,8 +126,10 @@ def _groups(
         **_places(groups, axes, sets),
         "seeds": [len(group["seeds"]) for group in groups],
         "metrics": {name: _metric([group["metrics"].get(name) for group in groups]) for name in wanted},
-        "null_low": [_rounded(group["null_lift"]["low"]) for group in groups],
-        "null_high": [_rounded(group["null_lift"]["high"]) for group in groups],
+        **{
+            kind: {end: [_rounded(group[kind][end]) for group in groups] for end in ("low", "high")}
+            for kind in ("null_lift", "null_asr")
+        },
         "roc": {
             name: {
                 run: [_curve(group["roc"].get(name, {}).get(run)) for group in groups] for run in ("poisoned", "null")
