@@ -29,7 +29,7 @@ from typing import Any
 from backdoor_core.attack.dose import summary
 from backdoor_core.statistics import Estimate
 from backdoor_core.sweep.comparisons import tpr
-from backdoor_core.sweep.rows import Group, parameters_key
+from backdoor_core.sweep.rows import Group, Row, parameters_key
 
 EFFECTIVE_LIFT = 0.5
 """ASR lift over the clean twin from which an attack is called effective."""
@@ -112,14 +112,14 @@ def _doses(curve: Sequence[Group]) -> dict[str, Any]:
 
 def _seed_doses(curve: Sequence[Group], metric: str, level: float) -> dict[int, SeedDose]:
     """Of every seed that finished at some rate; where a cell of it failed, its figure there is None."""
-    seeds = dict.fromkeys(row.seed for group in curve for row in group.rows)
-    finished = {row.seed for group in curve for row in group.done}
     # A rate that the grid has for other seeds alone is none of this seed's.
-    rows = {seed: [row for group in curve for row in group.rows if row.seed == seed] for seed in seeds}
+    rows: dict[int, list[Row]] = {}
+    for row in (row for group in curve for row in group.rows):
+        rows.setdefault(row.seed, []).append(row)
     return {
-        seed: seed_dose([(row.rate, row.figures.get(metric)) for row in rows[seed]], level)
-        for seed in seeds
-        if seed in finished
+        seed: seed_dose([(row.rate, row.figures.get(metric)) for row in own], level)
+        for seed, own in rows.items()
+        if any(row.done for row in own)
     }
 
 
