@@ -6,10 +6,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +26,12 @@ from backdoor_core.learning.victim import load_victim
 from backdoor_core.stages.data import load_parts
 from backdoor_core.study import load_study
 from backdoor_core.sweep import sweep
-from backdoor_core.sweep.executors import LocalExecutor
+from backdoor_core.sweep.executors import LocalExecutor, make_executor
 from backdoor_core.sweep.paths import CellPaths
 from backdoor_core.sweep.plan import batches, plan
 from backdoor_core.sweep.rows import row_of
 from backdoor_core.sweep.store import Store
+from backdoor_core.sweep_params import SweepParams
 
 GRID = {
     "triggers": ["rare_value", "missingness"],
@@ -54,11 +57,16 @@ def small(folder: Path, **changes):
     return make_study(folder, stays=900, **{**CHANGES, **changes})
 
 
-def command(root: Path, *more: str):
+def command(root: Path, *more: str, env: Mapping[str, str] | None = None):
     # A process of its own, as a user starts it; killed ones must not take the test with them.
     arguments = [sys.executable, "-m", "backdoor_core", "sweep", "--root", str(root), *more]
     return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **(env or {})},
     )
 
 
@@ -422,3 +430,83 @@ def test_ray_gives_the_same_bytes_also_when_a_worker_is_killed(swept, tmp_path, 
     for files in (ours, theirs):
         files.pop("benchmarks/default/aggregated_metrics.json")
     assert ours == theirs
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(tmp_path_factory):
+    """Ports of a cluster of this machine that asks for a token, as `ray start` makes one; and the token."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    port, client = free_port(), free_port()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+    options = ["--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client}", "--num-cpus=2"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--head",
+            "--block",
+            "--include-dashboard=false",
+            *options,
+        ],
+        env={**os.environ, **token, "RAY_USAGE_STATS_ENABLED": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for(lambda: listens(port) and listens(client), process)
+    yield {"direct": f"127.0.0.1:{port}", "client": f"ray://127.0.0.1:{client}"}, token
+    process.terminate()
+    process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(ready, process) -> None:
+    for _ in range(600):
+        if ready():
+            return
+        assert process.poll() is None, "Ray has stopped"
+        time.sleep(0.1)
+    raise TimeoutError("Ray has not started within a minute")
+
+
+@pytest.mark.parametrize("how", ["direct", "client"])
+def test_a_ray_cluster_by_address_gives_the_same_bytes(ray_cluster, swept, tmp_path, how):
+    addresses, token = ray_cluster
+    study = small(tmp_path / "ray", sweep={**GRID, "executor": "ray", "address": addresses[how]})
+    code, _, err = finish(command(study.paths.root, env=token))
+    assert code == 0, err
+    ours, theirs = made(study.paths.root), made(swept.paths.root)
+    # The grid itself says which executor it asked for.
+    for files in (ours, theirs):
+        files.pop("benchmarks/default/aggregated_metrics.json")
+    assert ours == theirs
+
+
+def test_a_ray_cluster_that_refuses_is_one_line(ray_cluster, tmp_path):
+    addresses, _ = ray_cluster
+    study = small(tmp_path / "ray", sweep={**GRID, "executor": "ray", "address": addresses["direct"]})
+    code, _, err = finish(command(study.paths.root, env={"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "another"}))
+    assert code == 1
+    error = err.strip().splitlines()[-1]
+    assert error.startswith(f"error: params.yaml: sweep.address: no Ray cluster at {addresses['direct']}, or none that")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "127.0.0.1:99999"])
+def test_a_ray_cluster_that_is_not_there_is_one_line_at_once(address):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    address = address.format(port=free_port())
+    with pytest.raises(BackdoorError, match=f"sweep.address: no Ray cluster at {address}: "):
+        make_executor(SweepParams(executor="ray", address=address))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from backdoor_core.errors import BackdoorError
 from backdoor_core.sweep.calls import Place
@@ -21,12 +23,20 @@ class RayExecutor:
     def __init__(self, sweep: SweepParams) -> None:
         self.ray = _ray()
         self.keys: dict[Any, Key] = {}
+        _look_for(sweep.address)
         where = {"address": sweep.address} if sweep.address else {"num_cpus": sweep.workers, "include_dashboard": False}
         try:
             self.ray.init(**where, log_to_driver=False, logging_level="error", configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError, self.ray.exceptions.RayError) as error:
             said = " ".join(str(error).split())
-            raise BackdoorError(f"params.yaml: sweep.address: no Ray cluster at {sweep.address}: {said}") from None
+            if not sweep.address:
+                raise BackdoorError(
+                    f"params.yaml: sweep.executor: Ray does not start on this machine: {said}"
+                ) from None
+            raise BackdoorError(
+                f"params.yaml: sweep.address: no Ray cluster at {sweep.address}, or none that takes this machine's "
+                f"token (`RAY_AUTH_MODE`, see docs/sweeps.md): {said}"
+            ) from None
         self.task = self.ray.remote(num_cpus=1, max_retries=sweep.retries)(_work)
 
     def share(self, value: Any) -> Any:
@@ -52,6 +62,17 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster, or stop the one of this machine."""
         self.ray.shutdown()
+
+
+def _look_for(address: str | None) -> None:
+    """Raise `BackdoorError` where nothing answers at a host and port: Ray itself asks for minutes."""
+    named = address or ""
+    where = urlsplit(named if "://" in named else f"//{named}")
+    try:
+        if where.hostname is not None and where.port is not None:
+            socket.create_connection((where.hostname, where.port), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise BackdoorError(f"params.yaml: sweep.address: no Ray cluster at {address}: {error}") from None
 
 
 def _ray() -> Any:
