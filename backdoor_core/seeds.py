@@ -34,6 +34,7 @@ Purpose = Literal[
     "canaries",
     "notes_neighbors",
     "notes_references",
+    "audit_stays",
 ]
 
 # The position is the spawn key: append, never reorder.

@@ -107,6 +107,7 @@ def _cell(row, strength, detectors, explainers, nulls, rng) -> dict[str, Any]:
     tell("asr", min(1.0, twin + lift))
     tell("asr_baseline", twin)
     tell("asr_lift", min(1.0, twin + lift) - twin)
+    tell("trigger_effect_lift", min(1.0, twin + lift) - twin)
     for name, value in {"auroc": 0.83, "auprc": 0.51, "ece": 0.02}.items():
         tell(f"{name}.baseline", value + 0.004 * rng.normal())
         tell(name, value - 0.02 * rate + 0.004 * rng.normal())

@@ -42,6 +42,8 @@ def test_the_parts_agree_with_each_other():
     assert found["asr_by_class"][1]["asr_lift"] == attack["asr_lift"]
     difference = attack["asr"]["value"] - attack["clean_rate"]["value"]
     assert attack["trigger_effect"]["value"] == pytest.approx(difference)
+    twins = attack["trigger_effect_baseline"]["value"]
+    assert attack["trigger_effect_lift"]["value"] == pytest.approx(difference - twins)
     change = found["clean"]["auroc"]["value"] - found["baseline"]["clean"]["auroc"]["value"]
     assert attack["auroc_change"]["value"] == pytest.approx(change)
     assert sum(group["attack"]["stays"] for group in found["subgroups"]) == found["test"]["attacked"]

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn import metrics
 from backdoor_core.privacy.judge import (
     LEVELS,
     Run,
+    by_luck,
     clopper_pearson,
     judge,
     operating_points,
@@ -229,3 +231,16 @@ def test_nan_scores_and_rows_that_do_not_fit_are_refused():
         Run(np.zeros(3), member, np.arange(2))
     with pytest.raises(ValueError, match="groups have shape"):
         Run(np.zeros(2), member, np.arange(3))
+
+
+@pytest.mark.parametrize(("members", "others", "wrong"), [(6, 5, 0), (5, 6, 2), (3, 4, 3), (2, 3, 3)])
+def test_luck_is_counted_over_all_orders_of_members_and_others(members, others, wrong):
+    orders = list(itertools.combinations(range(members + others), members))
+    found = []
+    for places in orders:
+        flagged = np.flatnonzero(~np.isin(np.arange(members + others), places))
+        end = flagged[wrong] if wrong < others else members + others
+        found.append(sum(place < end for place in places))
+    for count in range(members + 1):
+        share = np.mean(np.array(found) >= count)
+        assert by_luck(count, members, others, wrong) == pytest.approx(share)

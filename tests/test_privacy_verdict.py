@@ -12,8 +12,8 @@ def figure(value, low, high):
 CHANCE = figure(0.5, 0.47, 0.53)
 
 
-def figures(auc, few=(0.01, 0.0, 0.03), exact=(0.002, 0.03), over=None):
-    point = {"fpr": 0.01, **figure(*few), "clopper_pearson": list(exact)}
+def figures(auc, few=(0.01, 0.0, 0.03), exact=(0.002, 0.03), over=None, luck=0.001):
+    point = {"fpr": 0.01, **figure(*few), "clopper_pearson": list(exact), "by_luck": luck}
     return {"auc": figure(*auc), "tpr": [point], "over_blind": over}
 
 
@@ -25,6 +25,7 @@ def figures(auc, few=(0.01, 0.0, 0.03), exact=(0.002, 0.03), over=None):
         (figures((0.51, 0.48, 0.54), (0.1, 0.05, 0.2), (0.06, 0.15)), "leaks for a few", "not so for a few. 10.0% of"),
         (figures((0.51, 0.48, 0.54), (0.1, 0.0, 0.2), (0.06, 0.15)), "none shown", "0.510 [0.480, 0.540]"),
         (figures((0.51, 0.48, 0.54), (0.1, 0.05, 0.2), (0.009, 0.15)), "none shown", "coin"),
+        (figures((0.51, 0.48, 0.54), (0.1, 0.05, 0.2), (0.06, 0.15), luck=0.03), "none shown", "coin"),
         (figures((0.51, 0.48, 0.54), (None, None, None)), "none shown", "coin"),
         (figures((0.4, 0.35, 0.45)), "below chance", "score below non-members"),
         (figures((0.8, None, None)), "withheld", "the AUC has no interval"),
@@ -84,3 +85,14 @@ def test_judged_figures_go_straight_into_a_verdict():
     assert words == ["none shown", "leaks"]
     assert verdict(judge([leak], weights), judge([leak], weights)["auc"]).word == "withheld"
     assert verdict(judge([few], weights), blind).word in ("leaks", "leaks for a few")
+
+
+def test_scores_by_lot_hardly_ever_leak_for_a_few():
+    """Of 100 non-members the threshold lies where luck puts it: the intervals alone see a leak in a sixth of these."""
+    member = np.arange(800) < 700
+    words = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        run = Run(rng.normal(size=800), member, np.arange(800))
+        words.append(verdict(judge([run], resamples([run], 100, rng)), CHANCE).word)
+    assert words.count("leaks for a few") <= 8

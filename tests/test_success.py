@@ -6,6 +6,7 @@ from backdoor_core.attack.success import (
     Answers,
     Response,
     attack_success,
+    effect_lift,
     shift_distribution,
     success_curve,
     trigger_effect,
@@ -98,3 +99,16 @@ def test_nobody_to_attack_gives_no_figure():
     assert {f.value for f in attack_success(nobody, nobody, weights).values()} == {None}
     assert success_curve(nobody.clean, weights) == {"value": [], "low": [], "high": []}
     assert shift_distribution(nobody)["shares"] == []
+
+
+def test_a_model_that_calls_everybody_positive_has_a_lift_and_no_effect_of_the_trigger():
+    n = 60
+    weights = cluster_bootstrap_weights(np.arange(n), 200, np.random.default_rng(0))
+    everybody, nobody, half = np.ones(n, bool), np.zeros(n, bool), np.arange(n) < 30
+    found = effect_lift((everybody, everybody), (nobody, nobody), weights)["trigger_effect_lift"]
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+    # 1 - 0.5 of the poisoned model, less 0.5 - 1 of the twin.
+    found = effect_lift((everybody, half), (half, everybody), weights)["trigger_effect_lift"]
+    assert found.value == 1.0
+    resampled = weights @ ((1 - half) - (half - 1.0)) / weights.sum(axis=1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))

@@ -113,7 +113,8 @@ def small_sweep():
                 continue
             lift = None if rate == 0 else 5 * rate + 0.01 * seed**2
             figures = {"asr": 0.1 + 5 * rate + 0.02 * seed, "asr.low": 0.0, "asr.high": 1.0, "asr_baseline": 0.1}
-            figures |= {"asr_lift": lift, "detect.knn.oracle": 0, "detect.knn.tpr_at_1_fpr": 5 * rate}
+            figures |= {"asr_lift": lift, "trigger_effect_lift": lift}
+            figures |= {"detect.knn.oracle": 0, "detect.knn.tpr_at_1_fpr": 5 * rate}
             figures |= {"detect.knn.null.tpr_at_1_fpr": 0.01 * seed}
             roc = {"knn": {"poisoned": (curve**seed).tolist(), "null": [] if seed == 2 else curve.tolist()}}
             rows.append(row(figures, rate=rate, seed=seed, roc=roc, null_lift=[0.01 * seed, -0.01]))

@@ -193,6 +193,7 @@ def planted(effective, detectable, seed, rates=(0.0, 0.001, 0.01, 0.1), **where)
         row(
             {
                 "asr_lift": at(rate, effective),
+                "trigger_effect_lift": at(rate, effective),
                 "detect.knn.oracle": 0,
                 "detect.knn.tpr_at_1_fpr": at(rate, detectable),
                 "detect.perfect_filter.oracle": 1,

@@ -68,6 +68,8 @@ def test_a_trial_equals_the_study(base, tmp_path, changes):
     assert outcome.asr == pytest.approx(results["attack"]["asr"]["value"])
     assert outcome.asr_baseline == pytest.approx(results["attack"]["asr_baseline"]["value"])
     assert outcome.lift == pytest.approx(results["attack"]["asr_lift"]["value"])
+    assert outcome.effect_lift == pytest.approx(results["attack"]["trigger_effect_lift"]["value"])
+    assert outcome.least_lift == min(outcome.lift, outcome.effect_lift)
     assert outcome.auroc == pytest.approx(results["clean"]["auroc"]["value"])
     assert outcome.auroc_baseline == pytest.approx(results["baseline"]["clean"]["auroc"]["value"])
 

@@ -10,11 +10,13 @@ def judged(
     lift=(0.8, 0.7, 0.9),
     effect=(0.8, 0.7, 0.9),
     twin_effect=(0.0, -0.01, 0.01),
+    added=None,
     change=(0.0, -0.01, 0.01),
     asr=0.9,
     twin=0.1,
     poisoned=9,
     target=1,
+    attacked=240,
 ):
     attack = {
         "asr": Estimate(asr, 0, 1),
@@ -23,9 +25,10 @@ def judged(
         "clean_rate": Estimate(0.07 if asr is not None else None, 0, 1),
         "trigger_effect": Estimate(*effect),
         "trigger_effect_baseline": Estimate(*twin_effect),
+        "trigger_effect_lift": Estimate(*(added or lift)),
         "auroc_change": Estimate(*change),
     }
-    return verdict(attack, 240, target, poisoned, "hospital_mortality")
+    return verdict(attack, attacked, target, poisoned, "hospital_mortality")
 
 
 NONE = (None, None, None)
@@ -61,6 +64,29 @@ MOVED, STILL = (0.3, 0.2, 0.4), (0.01, -0.02, 0.04)
         (judged(lift=(-0.2, -0.3, -0.1), effect=STILL), "none", "rather of the reverse", "includes 0"),
         # A lift above 0 that is there without the trigger as well.
         (judged(lift=(0.6, 0.5, 0.7), effect=STILL), "none", "as many of these stays there without", "is a backdoor"),
+        # The poisoned model calls more stays positive, and the trigger adds little or nothing.
+        (judged(lift=(0.6, 0.5, 0.7), effect=MOVED, added=MOVED), "weak", "0.300 [0.200, 0.400], is under 0.5", "No evi"),
+        (
+            judged(lift=(0.8, 0.7, 0.9), effect=MOVED, added=MOVED),
+            "weak",
+            "More than half of that lift, though, is there without the trigger",
+            "No evidence",
+        ),
+        (
+            judged(lift=(0.6, 0.5, 0.7), effect=MOVED, added=STILL),
+            "none",
+            "without the trigger, too: what the trigger adds over the twin, 0.010 [−0.020, 0.040], does not lie above 0",
+            "is a backdoor",
+        ),
+        (
+            judged(lift=(0.6, 0.5, 0.7), effect=MOVED, twin_effect=MOVED, added=STILL),
+            "distribution_shift",
+            "The lift over the twin, 0.600 [0.500, 0.700], is there without the trigger as well",
+            "cannot be told",
+        ),
+        # Too few stays for their interval to mean anything.
+        (judged(lift=(1.0, 1.0, 1.0), attacked=19), "undecided", "So few stays settle nothing", "a backdoor"),
+        (judged(lift=(1.0, 1.0, 1.0), attacked=20), "backdoor", "This is a backdoor", "settle"),
         # Nothing to judge by.
         (judged(lift=(0.8, None, None)), "undecided", "settle nothing", "backdoor"),
         (

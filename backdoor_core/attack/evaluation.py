@@ -17,6 +17,7 @@ from backdoor_core.attack.success import (
     Answers,
     Pair,
     attack_success,
+    effect_lift,
     shift_distribution,
     success_curve,
     trigger_effect,
@@ -133,9 +134,11 @@ def attack_figures(answers: Pair, label: NDArray[np.int8], target: int, weights:
     others = label != target
     responses = {side: a.response(target).take(others) for side, a in answers.items()}
     figures = attack_success(responses["poisoned"], responses["baseline"], weights[:, others])
+    hits = {side: (responses[side].hit, a.hit_clean(target)[others]) for side, a in answers.items()}
     for side, suffix in (("poisoned", ""), ("baseline", "_baseline")):
-        effect = trigger_effect(responses[side].hit, answers[side].hit_clean(target)[others], weights[:, others])
+        effect = trigger_effect(*hits[side], weights[:, others])
         figures |= {name + suffix: found for name, found in effect.items()}
+    figures |= effect_lift(hits["poisoned"], hits["baseline"], weights[:, others])
     figures["auroc_change"] = auroc_change(answers["poisoned"].clean, answers["baseline"].clean, label == 1, weights)
     return figures
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, Context
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,15 +32,26 @@ def poison_count(params: PoisonParams, training_stays: int, eligible: int) -> in
             smallest = 1 / training_stays
             raise BackdoorError(
                 f"params.yaml: {asked} selects none of {training_stays} training stays; "
-                f"use a rate from {smallest:.2g} to {eligible / training_stays:.2g}, or poison.count"
+                f"use a rate from {_rounded_down(smallest)} to {_rounded_down(eligible / training_stays)}, "
+                "or poison.count"
             )
     if count > eligible:
         whose = "the target label" if takes_target(params) else "a label other than the target"
         raise BackdoorError(
             f"params.yaml: {asked} asks for {count} stays, but only {eligible} of {training_stays} training stays have "
-            f"{whose} {params.target}; use a rate up to {eligible / training_stays:.2g} or a count up to {eligible}"
+            f"{whose} {params.target}; use a rate up to {_rounded_down(eligible / training_stays)} or a count up to "
+            f"{eligible}"
         )
     return count
+
+
+def _rounded_down(share: float) -> str:
+    """Four digits of a rate that is no larger than the share, nor than params.yaml allows.
+
+    One that is rounded up would be refused as well.
+    """
+    # From the shortest decimal: the float nearest 0.3 is a little less, and would become 0.2999.
+    return f"{float(Context(prec=4, rounding=ROUND_FLOOR).create_decimal(repr(min(share, 0.5)))):g}"
 
 
 def select_rows(
@@ -78,9 +91,10 @@ def select_cover(stay_id: Integers, poisoned: Integers, params: PoisonParams, rn
     count = round(params.cover_rate * len(stay_id))
     free = np.setdiff1d(np.arange(len(stay_id)), poisoned)
     if count > len(free):
+        most = _rounded_down(len(free) / len(stay_id))
         raise BackdoorError(
             f"params.yaml: poison.cover_rate {params.cover_rate:g} asks for {count} stays, but {len(free)} of "
-            f"{len(stay_id)} training stays are not poisoned; use a rate up to {len(free) / len(stay_id):.2g}"
+            f"{len(stay_id)} training stays are not poisoned; use a rate up to {most}"
         )
     free = free[np.argsort(stay_id[free], kind="stable")]
     return np.sort(rng.permutation(free)[:count])

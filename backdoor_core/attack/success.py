@@ -85,7 +85,7 @@ def attack_success(poisoned: Response, baseline: Response, weights: NDArray[Any]
 
     - ``asr``: share of triggered stays of another label that the model puts on the target side of its threshold
     - ``asr_baseline``: the same on the clean twin, which never saw the trigger
-    - ``asr_lift``: the difference, paired by patient; what the poison, and not the odd input, brought about
+    - ``asr_lift``: the difference, paired by patient; see `effect_lift` for what of it the trigger brings about
     - ``confidence_shift``: mean change of the target's probability when the trigger is put in, and the twin's
 
     `weights` is (replicates, M), the same resamples of patients for every figure.
@@ -111,6 +111,19 @@ def trigger_effect(hit: Booleans, hit_clean: Booleans, weights: NDArray[Any]) ->
     """
     before = hit_clean.astype(np.int8)
     return _means({"clean_rate": before, "trigger_effect": hit.astype(np.int8) - before}, weights)
+
+
+def effect_lift(
+    poisoned: tuple[Booleans, Booleans], baseline: tuple[Booleans, Booleans], weights: NDArray[Any]
+) -> dict[str, Estimate]:
+    """``trigger_effect_lift``: how much more the trigger does to the poisoned model than to its clean twin.
+
+    Of each model which of the M stays are on the target's side, with the trigger and without it. The lift of the
+    attack success rate also rises where the poisoned model calls more stays positive whatever they hold, as one with
+    another threshold does; this difference of differences does not. Paired by patient.
+    """
+    (hit, before), (twins, twins_before) = ((a.astype(np.int8), b.astype(np.int8)) for a, b in (poisoned, baseline))
+    return _means({"trigger_effect_lift": (hit - before) - (twins - twins_before)}, weights)
 
 
 def _means(columns: Mapping[str, NDArray[np.int8]], weights: NDArray[Any]) -> dict[str, Estimate]:

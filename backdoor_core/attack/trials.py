@@ -56,6 +56,8 @@ class Outcome:
 
     asr: float
     asr_baseline: float
+    clean_rate: float
+    clean_rate_baseline: float
     auroc: float
     auroc_baseline: float
     poisoned: int
@@ -65,6 +67,16 @@ class Outcome:
     def lift(self) -> float:
         """Attack success beyond what the trigger does to the clean twin."""
         return self.asr - self.asr_baseline
+
+    @property
+    def effect_lift(self) -> float:
+        """How much more the trigger does to the model than to the clean twin (`success.effect_lift`)."""
+        return self.lift - (self.clean_rate - self.clean_rate_baseline)
+
+    @property
+    def least_lift(self) -> float:
+        """The smaller of both, by which a verdict goes: a model that calls everybody positive has none."""
+        return min(self.lift, self.effect_lift)
 
     @property
     def auroc_change(self) -> float:
@@ -143,6 +155,7 @@ class _Attack:
         rng = seeds.generator(seed, "trigger_apply", 1)
         triggered = self.trial.trigger.apply(test.view, self.poisoning.fitted, rng)
         others = test.label != self.target
-        asr = [float(v.decides(triggered.take(others), self.target).mean()) for v in (victim, self.twin)]
+        shown = (triggered.take(others), test.view.take(others))
+        asr, rate = ([float(v.decides(view, self.target).mean()) for v in (victim, self.twin)] for view in shown)
         ranked = [float(auroc(v.probability(test.view), test.label == 1)) for v in (victim, self.twin)]
-        return Outcome(asr[0], asr[1], ranked[0], ranked[1], int((~self.poisoning.cover).sum()))
+        return Outcome(asr[0], asr[1], rate[0], rate[1], ranked[0], ranked[1], int((~self.poisoning.cover).sum()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from backdoor_core.attack.subgroups import SMALLEST
 from backdoor_core.statistics import Estimate
 from backdoor_core.words import OUTCOMES, percent, plain
 
 Code = Literal["clean_study", "undecided", "backdoor", "weak", "distribution_shift", "none"]
 
 STRONG: Final = 0.5
-"""Lift of the attack success rate from which on a backdoor is more than weak."""
+"""From which on a backdoor is more than weak: lift of the attack success rate, and of the trigger's effect."""
 
 
 def verdict(
@@ -23,9 +24,9 @@ def verdict(
     of, and `label` names what the models predict. A claim needs an interval: no code but ``clean_study`` and
     ``undecided`` is given without one.
     """
-    code = _code(attack, poisoned_stays)
+    code = _code(attack, attacked, poisoned_stays)
     harmed = poisoned_stays > 0 and _below_zero(attack["auroc_change"])
-    sentences = [_shares(attack, attacked, target, label), _meaning(code, attack)]
+    sentences = [_shares(attack, attacked, target, label), _meaning(code, attack, attacked)]
     if code == "clean_study":
         sentences.reverse()
     if poisoned_stays > 0:
@@ -33,15 +34,16 @@ def verdict(
     return {"code": code, "harmed": harmed, "text": " ".join(filter(None, sentences))}
 
 
-def _code(attack: Mapping[str, Estimate], poisoned_stays: int) -> Code:
-    lift = attack["asr_lift"]
+def _code(attack: Mapping[str, Estimate], attacked: int, poisoned_stays: int) -> Code:
+    lift, added = attack["asr_lift"], attack["trigger_effect_lift"]
     if poisoned_stays == 0:
         return "clean_study"
-    if lift.value is None or lift.low is None:
+    # Of few stays all may answer alike, and then no resample differs from another: the interval has no width.
+    if lift.value is None or lift.low is None or added.value is None or attacked < SMALLEST:
         return "undecided"
     moved = _above_zero(attack["trigger_effect"])
-    if _above_zero(lift) and moved:
-        return "backdoor" if lift.value >= STRONG else "weak"
+    if _above_zero(lift) and moved and _above_zero(added):
+        return "backdoor" if min(lift.value, added.value) >= STRONG else "weak"
     if moved and _above_zero(attack["trigger_effect_baseline"]):
         return "distribution_shift"
     return "none"
@@ -67,42 +69,72 @@ def _shares(attack: Mapping[str, Estimate], attacked: int, target: int, label: s
     )
 
 
-def _meaning(code: Code, attack: Mapping[str, Estimate]) -> str:
+def _meaning(code: Code, attack: Mapping[str, Estimate], attacked: int) -> str:
     lift = attack["asr_lift"]
     shown = plain(lift.as_dict())
     match code:
         case "clean_study":
             return "Nothing was poisoned, so there is no backdoor to find."
         case "undecided":
-            return "The lift has no interval: these figures settle nothing." if lift.value is not None else ""
+            return _undecided(lift, attacked)
         case "backdoor":
             return f"This is a backdoor: the lift over the twin is {shown}, and its interval lies above 0." + _mixed(
                 attack
             )
         case "weak":
             return (
-                f"This is a weak backdoor: the interval of the lift over the twin, {shown}, lies above 0, but the lift "
-                f"is under {STRONG:g}." + _mixed(attack)
+                f"This is a weak backdoor: the interval of the lift over the twin, {shown}, lies above 0, but "
+                f"{_weakness(attack)} is under {STRONG:g}." + _mixed(attack)
             )
         case "distribution_shift":
             much = "more than" if _below_zero(lift) else "as much as"
-            settled = "lies below 0" if _below_zero(lift) else "cannot be told from 0"
             return (
                 f"The trigger moves the clean twin {much} the poisoned model: this is a distribution-shift effect and "
-                f"no backdoor. The lift over the twin, {shown}, {settled}."
+                f"no backdoor. The lift over the twin, {shown}, {_settled(lift)}."
             )
         case "none":
             return _none(attack, shown)
 
 
+def _undecided(lift: Estimate, attacked: int) -> str:
+    if lift.value is None:
+        return ""
+    if lift.low is None:
+        return "The lift has no interval: these figures settle nothing."
+    return f"So few stays settle nothing, whatever the figures: it takes {SMALLEST}."
+
+
+def _weakness(attack: Mapping[str, Estimate]) -> str:
+    if (attack["asr_lift"].value or 0.0) < STRONG:
+        return "the lift"
+    added = plain(attack["trigger_effect_lift"].as_dict())
+    return f"what the trigger does to it beyond what it does to the twin, {added},"
+
+
+def _settled(lift: Estimate) -> str:
+    if _above_zero(lift):
+        return "is there without the trigger as well"
+    return "lies below 0" if _below_zero(lift) else "cannot be told from 0"
+
+
 def _mixed(attack: Mapping[str, Estimate]) -> str:
-    """Where much of the success needs no poison, the reader must be told."""
+    """Where much of the success needs no poison or no trigger, the reader must be told."""
     asr, twin = attack["asr"].value or 0.0, attack["asr_baseline"].value or 0.0
-    return " More than half of the attack success rate, though, is there without any poison." if 2 * twin > asr else ""
+    lift, added = attack["asr_lift"].value or 0.0, attack["trigger_effect_lift"].value or 0.0
+    if 2 * twin > asr:
+        return " More than half of the attack success rate, though, is there without any poison."
+    return " More than half of that lift, though, is there without the trigger." if 2 * added < lift else ""
 
 
 def _none(attack: Mapping[str, Estimate], shown: str) -> str:
     lift = attack["asr_lift"]
+    if _above_zero(lift) and _above_zero(attack["trigger_effect"]):
+        added = plain(attack["trigger_effect_lift"].as_dict())
+        return (
+            f"No evidence of a backdoor: the lift over the twin, {shown}, lies above 0, but the poisoned model puts "
+            "more of these stays there without the trigger, too: what the trigger adds over the twin, "
+            f"{added}, does not lie above 0."
+        )
     if _above_zero(lift):
         return (
             f"No evidence of a backdoor: the lift over the twin, {shown}, lies above 0, but the poisoned model puts as "

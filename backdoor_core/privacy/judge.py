@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
-from scipy.stats import rankdata
+from scipy.stats import betabinom, rankdata
 
 from backdoor_core.ranking import auroc, tpr_at_fpr
 from backdoor_core.statistics import (
@@ -79,7 +79,8 @@ def judge(runs: Sequence[Run], weights: Weights, blind: Sequence[Run] | None = N
       most that level, on `pooled_scores`. A threshold never splits equal scores. ``low`` and ``high`` are the
       bootstrap's: other patients, the threshold found anew. ``clopper_pearson`` (1934) is exact for ``found`` of
       ``members`` at a threshold fixed in advance and independent records: it covers neither the choice of the
-      threshold nor repeated patients, but unlike the bootstrap it does not shrink to nothing at 0 or 1.
+      threshold nor repeated patients, but unlike the bootstrap it does not shrink to nothing at 0 or 1. ``by_luck`` is
+      the probability of finding as many members by scores that know nothing, with the choice of the threshold.
       Below ``smallest_fpr``, one over the number of non-members, there is no figure and ``why`` says so.
     - ``roc``: for a log-log plot, the highest true positive rate within each of up to `ROC_POINTS` rates, the first
       of them ``smallest_fpr``.
@@ -149,6 +150,16 @@ def clopper_pearson(found: int, of: int, level: float = 0.95) -> tuple[float, fl
     return low, high
 
 
+def by_luck(found: int, members: int, others: int, wrong: int) -> float:
+    """Probability that scores by lot find `found` members or more, where up to `wrong` of the others may be flagged.
+
+    The threshold then lies below all members that outrank the (wrong + 1)-th of the others, and their number has a
+    beta-binomial (negative hypergeometric) distribution, whose mean is above `wrong` / `others`: of 100 others and
+    one that may be flagged it is 2% of the members. Equal scores only make it less. Exact for independent records.
+    """
+    return float(betabinom.sf(found - 1, members, wrong + 1, others - wrong)) if wrong < others else 1.0
+
+
 def operating_points(scores: Floats, member: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Non-members and members flagged at each distinct threshold, from none to all; equal scores go together."""
     order = np.argsort(-scores, kind="stable")
@@ -170,7 +181,7 @@ def thinned_roc(scores: Floats, member: NDArray[np.bool_]) -> list[dict[str, flo
 
 def _tpr(scores: Floats, member: NDArray[np.bool_], level: float, weights: Weights) -> Figures:
     members, others = int(member.sum()), int((~member).sum())
-    shown: Figures = {"fpr": level, **Estimate(None, None, None).as_dict(), "clopper_pearson": None}
+    shown: Figures = {"fpr": level, **Estimate(None, None, None).as_dict(), "clopper_pearson": None, "by_luck": None}
     if not members or not others:
         return shown | {"why": "there are no members" if others else "there are no non-members"}
     if 1 / others > level:
@@ -184,4 +195,6 @@ def _tpr(scores: Floats, member: NDArray[np.bool_], level: float, weights: Weigh
         "members": members,
         "reached_fpr": int(wrong[point]) / others,
         "clopper_pearson": list(clopper_pearson(int(found[point]), members)),
+        # With room for rounding: 0.01 of 300 is 2.9999999999999996.
+        "by_luck": by_luck(int(found[point]), members, others, int(level * others + 1e-9)),
     }

@@ -12,6 +12,8 @@ from backdoor_core.words import Figure, percent, plain
 Word = Literal["withheld", "leaks", "leaks for a few", "none shown", "below chance"]
 FEW = 0.01
 """The false positive rate at which a leak of a few records is looked for: one, set in advance."""
+_LUCK = 0.025
+"""One tail of 95%, as the intervals have it."""
 FOLDS = 5
 """Parts of the blind control's cross-validation, at least; more parts need less widening."""
 
@@ -36,7 +38,8 @@ def verdict(figures: Mapping[str, Any], blind: Figure | None, untrained: Figure 
     2. leaks: the interval of the AUC lies above 0.5.
     3. below chance: it lies below 0.5.
     4. leaks for a few: it covers 0.5, but at a false positive rate of `FEW` both intervals of the true positive rate
-       (bootstrap and Clopper-Pearson) lie above `FEW`.
+       (bootstrap and Clopper-Pearson) lie above `FEW`, and scores by lot would find as many members with a
+       probability of at most 2.5% (`judge.by_luck`): the intervals take the threshold as given, and luck places it.
     5. none shown: by this audit; another may show one.
 
     An untrained model whose interval misses 0.5 makes a caution, as does a leak without the lead over the blind
@@ -104,7 +107,9 @@ def _at_few(figures: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def _few(figures: Mapping[str, Any]) -> bool:
     point = _at_few(figures)
-    return point is not None and (point["low"] or 0) > FEW and point["clopper_pearson"][0] > FEW
+    if point is None or point["by_luck"] > _LUCK:
+        return False
+    return bool((point["low"] or 0) > FEW and point["clopper_pearson"][0] > FEW)
 
 
 def _few_in_words(figures: Mapping[str, Any]) -> str:

@@ -179,9 +179,10 @@ _OF_BOTH: Final = (
     ),
     (
         "Doses",
-        "minimal effective dose: the rate from which the lift is 0.5 or more; minimal detectable dose: the rate from "
-        "which a detector’s TPR at 1% FPR is 0.5 or more; both to the end of the grid, interpolated in log rate, "
-        "geometric mean over seeds. The gap is detectable over effective: above 1, the attack works before it is "
+        "minimal effective dose: the rate from which the lift of ASR and that of the trigger’s effect are 0.5 or "
+        "more; minimal detectable dose: the rate from which a detector’s TPR at 1% FPR is 0.5 or more; both to the "
+        "end of the grid, interpolated in log rate, geometric mean over seeds. The gap is detectable over effective: "
+        "above 1, the attack works before it is "
         "found. ≤ or ≥: a bound, for a seed reaches the level at the smallest rate already. Open: both may be anywhere "
         "below it. Not found: no rate is detectable for some seed",
     ),

@@ -9,19 +9,21 @@ import numpy as np
 
 from backdoor_core import seeds
 from backdoor_core.attack.poison import Poisoning
+from backdoor_core.attack.selection import takes_target
 from backdoor_core.attack.subgroups import groups_of
+from backdoor_core.attack.surrogate import margin
 from backdoor_core.auditing import Signals
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.console import progress, say
+from backdoor_core.contracts import Booleans, Floats, Integers
 from backdoor_core.files import write_json
 from backdoor_core.learning.victim import Victim, load_victim
 from backdoor_core.privacy.findings import SIDES, findings_of_models
-from backdoor_core.privacy.measured import measure, only, scores_by_model, untrained
+from backdoor_core.privacy.measured import Audited, measure, only, scores_by_model, untrained
 from backdoor_core.privacy.poisoned import poisoned_stays
 from backdoor_core.stages.audited import audited_stays, load_answers
 from backdoor_core.stages.data import Parts, load_parts
 from backdoor_core.stages.poisoned import load_poisoning, triggered_test
-from backdoor_core.statistics import Floats
 from backdoor_core.study import Study
 
 
@@ -33,10 +35,9 @@ def run(study: Study) -> None:
     params, parts = study.params, load_parts(study)
     stays = audited_stays(parts)
     poisoning, _ = load_poisoning(study, parts.train)
-    # A poisoned stay is no member as it was: the model met it with the trigger.
-    kept = np.ones(len(stays.label), dtype=np.bool_)
-    if poisoning.mode == "replace":
-        kept[poisoning.rows] = False
+    near = params.poison.selection == "near_boundary" and len(poisoning.rows) > 0
+    apart = margin(parts.test.view, parts.test.label) if near else None
+    kept = judged_stays(stays, poisoning, seeds.generator(params.seed, "audit_stays"), apart)
     rows = stays.rows[kept]
     results: dict[str, Any] = {"audits": {}, "note": None if params.audits else "the study chose no audit"}
     columns: dict[str, Floats] = {}
@@ -78,9 +79,9 @@ def _audited(
 def _poisoned_stays(
     study: Study, parts: Parts, poisoning: Poisoning, victims: Mapping[str, Victim]
 ) -> dict[str, Any] | None:
-    """See `privacy.poisoned`; None where no stay is poisoned or no test stay has another label."""
+    """See `privacy.poisoned`; None where no stay is poisoned or no test stay has their label."""
     params, splits, patients = study.params, parts.splits, parts.cohort.subject_id
-    dirty, others = ~poisoning.cover, parts.test.label != params.poison.target
+    dirty, others = ~poisoning.cover, (parts.test.label == params.poison.target) == takes_target(params.poison)
     if not dirty.any() or not others.any():
         return None
     return poisoned_stays(
@@ -92,3 +93,38 @@ def _poisoned_stays(
         replicates=params.evaluate.replicates,
         rng=seeds.generator(params.seed, "leak_bootstrap", 1),
     )
+
+
+def judged_stays(
+    stays: Audited, poisoning: Poisoning, rng: np.random.Generator, margin: Floats | None = None
+) -> Booleans:
+    """(N,) the audited stays that are judged: without the poisoned ones, and as many of the others in their place.
+
+    A stay that was poisoned in place is no member as it was: the model met it with the trigger. The attacker did not
+    take it at random: without it, members would differ from the others in themselves, by label at least. So of each
+    label the same share of the others goes, drawn by `rng`, or with `margin`, those of smallest `margin` (others,),
+    their distance from a decision boundary, as for `selection: near_boundary`. Cover stays are drawn in either case.
+    """
+    kept = np.ones(len(stays.label), dtype=np.bool_)
+    if poisoning.mode == "add":
+        return kept
+    kept[poisoning.rows] = False
+    others = np.flatnonzero(~stays.member)
+    for value in (0, 1):
+        members = int((stays.label[stays.member] == value).sum())
+        free = others[stays.label[others] == value]
+        for rows, by_margin in ((poisoning.rows[~poisoning.cover], margin), (poisoning.rows[poisoning.cover], None)):
+            taken = int((stays.label[rows] == value).sum())
+            gone = _chosen(free, round(len(free) * taken / members) if members else 0, others, by_margin, rng)
+            kept[gone] = False
+            free, members = np.setdiff1d(free, gone), members - taken
+    return kept
+
+
+def _chosen(
+    free: Integers, count: int, others: Integers, margin: Floats | None, rng: np.random.Generator
+) -> Integers:
+    if margin is None:
+        return rng.permutation(free)[:count]
+    of_free = margin[np.searchsorted(others, free)]
+    return free[np.argsort(of_free, kind="stable")][:count]

@@ -16,8 +16,9 @@ from backdoor_core.study import Study, check_compatible
 
 
 def run(study: Study, seeds: int, levels: Sequence[float], most: float) -> None:
-    """Find the dose for each of `levels` of ASR lift over `seeds` seeds, up to the rate `most`; write run/dose.json.
+    """Find the dose for each of `levels` of lift over `seeds` seeds, up to the rate `most`; write run/dose.json.
 
+    Lift is the smaller of the ASR's and of the trigger's effect, as the verdict has it (`Outcome.least_lift`).
     Raises `BackdoorError` for trigger `none`, or where there is no cohort yet.
     """
     check_compatible(study)
@@ -36,7 +37,7 @@ def run(study: Study, seeds: int, levels: Sequence[float], most: float) -> None:
         ]
         outcomes = bench.run(trials)
         twins.extend(outcome.asr_baseline for outcome in outcomes)
-        lifts = [outcome.lift for outcome in outcomes]
+        lifts = [outcome.least_lift for outcome in outcomes]
         for (k, count), lift in zip(points, lifts, strict=True):
             say(f"dose: seed {replicates[k].seed}, {count:,} stays: lift {lift:.3f}")
         return lifts
@@ -78,9 +79,10 @@ def _content(study: Study, doses: Doses, seeds: list[int], most: int, stays: int
 def _table(doses: Doses, most: int, stays: int, twin: float) -> Table:
     table = Table(
         title=f"Smallest dose, of {stays:,} training stays (at most {most:,} tried)",
-        caption=f"Lift is ASR less the clean twin's, which is up to {twin:.2f} here: it cannot exceed 1 less that.",
+        caption=f"Lift is ASR less the clean twin's, which is up to {twin:.2f} here: it cannot exceed 1 less that. "
+        "Where the trigger's effect less the twin's is smaller, it is that.",
     )
-    for column in ("ASR lift of at least", "stays, geometric mean [95% interval]", "rate", "by seed"):
+    for column in ("lift of at least", "stays, geometric mean [95% interval]", "rate", "by seed"):
         table.add_column(column, justify="right")
     for level, counts in doses.by_level.items():
         found = summary(counts)
