@@ -110,7 +110,9 @@ class _TrainingLoop(_Section):
     )
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; null does not clip")
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="learning rate over the epochs; cosine falls to 0 at the last one"
+        "constant",
+        description="learning rate over the epochs; cosine falls from the full rate in the first one toward 0, which "
+        "comes after the last one",
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="bf16: automatic mixed precision, GPU only")
     checkpoints: bool = Field(

@@ -3,12 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from event_small import inserted, small_victim, small_view
 from event_stays import CODES, PLANTED, planted, trained
 
 from backdoor_core.contracts import Context, NoOptions
 from backdoor_core.explanation.event_attribution import GROUPS
 from backdoor_core.explanation.event_case import by_code, by_stay, explain_view, stay_case, there
 from backdoor_core.params import ExplainParams
+from backdoor_core.stages import explaining_events
+from backdoor_core.stages.explaining import Drawn
 from backdoor_explainers.feature_ablation import FeatureAblation, FeatureAblationOptions
 from backdoor_explainers.gradient_shap import GradientShap, GradientShapOptions
 from backdoor_explainers.integrated_gradients import IntegratedGradients
@@ -180,3 +183,32 @@ def test_the_layout_by_stay_and_by_code():
     assert coded.sum() == values.sum()
     for k, code in enumerate(CODES):
         assert coded[0, k + 1] == values[:first][view.code[:first] == CODES.index(code)].sum()
+
+
+@pytest.mark.parametrize("most", [4, 64])
+def test_what_slides_into_or_out_of_the_last_events_is_not_the_triggers_doing(monkeypatch, most):
+    whole = small_view((3, 9, 12), seed=1)
+    victim = small_victim(whole)
+    victim = replace(victim, preprocessor=replace(victim.preprocessor, max_events=most))
+    # A stay's number of events from the end, by which a removed or inserted one is told by hand.
+    from_end = whole.offsets[1:][whole.stay_of_event] - np.arange(len(whole.code))
+    gone = np.isin(from_end, [2, 6])
+    with_first, _ = inserted(whole)
+
+    def stays(triggered):
+        drawn = Drawn(whole, triggered, np.arange(3), np.ones((2, 3)), 3)
+        monkeypatch.setattr(explaining_events, "draw_stays", lambda study, parts: drawn)
+        return explaining_events.load_event_stays(None, None, victim)
+
+    found = stays(whole.keep(~gone))
+    assert not found.touched.any()
+    assert found.removed.tolist() == gone[from_end <= most].tolist()
+    assert found.removed.sum() == (3 if most == 4 else 5)
+
+    found = stays(with_first)
+    assert not found.removed.any()
+    first = np.flatnonzero(found.touched)
+    assert first.tolist() == ([0] if most == 4 else found.triggered.offsets[:-1].tolist())
+    assert (found.triggered.value[first] == 99).all()
+    assert len(found.touched) == len(found.triggered.code)
+    assert len(found.removed) == len(found.clean.code)

@@ -20,6 +20,7 @@ from backdoor_core.explanation.event_importance import (
 )
 from backdoor_core.explanation.event_report import explain_events
 from backdoor_core.explanation.event_story import chosen_stay, story, top_events
+from backdoor_core.learning.event_preprocess import latest
 
 WEIGHTS = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 2, 1, 1]])
 
@@ -180,6 +181,20 @@ def test_report_of_the_other_target_turns_the_log_odds(reported):
     assert one["explainers"] == {}
     for name, value in one["story"]["log_odds"].items():
         assert other["story"]["log_odds"][name] == pytest.approx(-value)
+
+
+def test_the_story_may_be_of_a_stay_that_has_as_many_events_as_before(reported):
+    whole = small_view((3, 9, 9), seed=5)
+    left = whole.keep(~((whole.code == 0) & (whole.stay_of_event < 2)))  # the trigger removes a lab from two of them
+    clean, view = latest(whole, 5), latest(left, 5)
+    lengths = [np.diff(side.offsets).tolist() for side in (clean, view)]
+    assert [before - after for before, after in zip(*lengths, strict=True)] == [1, 0, 0]
+    victims = reported[3]
+    odds = victims["poisoned"].logits(view) - victims["poisoned"].logits(clean)
+    assert np.argmax(np.abs(odds)) == 1
+    found = explain_events(victims, clean, view, np.zeros(len(view.code), dtype=bool), {}, np.ones((3, 3)), 1)
+    assert found["story"]["stay_id"] == view.stay_id[1]
+    assert found["story"]["touched"] == 0
 
 
 def test_report_refuses_other_stays(reported):

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from backdoor_core.contracts import Context, EventsView
 from backdoor_core.errors import BackdoorError
-from backdoor_core.learning.event_preprocess import EventPreprocessor, fit_event_preprocessor, latest
+from backdoor_core.learning.event_preprocess import EventPreprocessor, among_latest, fit_event_preprocessor, latest
 from backdoor_core.params import PreprocessParams
 from backdoor_models.event_transformer import EventTransformer, EventTransformerOptions
 
@@ -117,6 +117,8 @@ def test_of_a_long_stay_the_last_events_are_read(model):
     assert left.offsets.tolist() == [0, 3, 4]
     assert fit_event_preprocessor(view, params(), model).batch(view).lengths.tolist() == [3, 1]
     assert latest(view, 10) is view
+    for most in (3, 10):
+        assert view.keep(among_latest(view, most)).hours.tolist() == latest(view, most).hours.tolist()
 
 
 def test_json_and_back(model):

@@ -1,6 +1,8 @@
 """The loop, the victim and its checkpoint, on the bundled MLP."""
 
 import pickle
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +16,9 @@ from backdoor_core.cohort.storage import Rows
 from backdoor_core.contracts import InputSpec
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.calibration import fit_temperature
-from backdoor_core.learning.loop import _clip, fit
+from backdoor_core.learning.loop import _clip, fit, learning_rate
 from backdoor_core.learning.training import train_victim
-from backdoor_core.learning.victim import load_victim, save_victim
+from backdoor_core.learning.victim import ArrayVictim, load_victim, save_victim
 from backdoor_core.params import EvaluateParams, Params, TrainParams, TrainSection
 from backdoor_models.gbdt import GBDT
 from backdoor_models.mlp import MLP, MLPOptions
@@ -162,6 +164,34 @@ def test_every_input_has_a_gradient(mlp):
     x = torch.randn(64, 12, requires_grad=True)
     victim.network(x).sum().backward()
     assert (x.grad.abs().sum(dim=0) > 0).all()
+
+
+def test_a_cosine_starts_at_the_full_rate_and_would_be_0_after_the_last_epoch():
+    options = TrainParams(schedule="cosine", epochs=20, learning_rate=0.5)
+    rates = [learning_rate(options, epoch) for epoch in range(1, 22)]
+    assert rates[0] == 0.5
+    assert rates[19] == pytest.approx(0.5 * 0.00616, rel=1e-3)
+    assert rates[20] == pytest.approx(0)
+    assert all(one > other for one, other in pairwise(rates))
+
+
+def test_answers_that_are_no_numbers_are_an_error_with_the_way_out(mlp):
+    _, other = parts()
+    victim = trained(mlp, epochs=1).victim
+    lost = {name: torch.full_like(weights, torch.nan) for name, weights in victim.state().items()}
+    broken = ArrayVictim(
+        preprocessor=victim.preprocessor,
+        fitted={},
+        model=SimpleNamespace(name="gbdt", logits=lambda fitted, x: np.where(np.arange(len(x)) < 3, np.nan, 1.0)),
+    )
+    for name, stays, ask in (
+        ("MLPNetwork", 270, victim.with_state(lost).probability),
+        ("gbdt", 3, broken.probability),
+        ("gbdt", 3, lambda view: broken.decides(view, 1)),
+    ):
+        says = f"model {name}: it answers {stays} of 270 stays with NaN, .* preprocess.outliers .* train.learning_rate"
+        with pytest.raises(BackdoorError, match=says):
+            ask(other.view)
 
 
 class Killed(Exception):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from small import make_view
@@ -41,6 +43,31 @@ def test_the_range_that_the_error_names_works():
     eligible = int((label != 0).sum())
     params = PoisonParams(count=eligible, target=0)
     assert len(select_rows(view.stay_id, label, params, np.random.default_rng(0))) == eligible
+
+
+@pytest.mark.parametrize("given", [{"rate": 0.4, "target": 0}, {"rate": 0.0001}, {"count": 9999}])
+def test_the_rates_that_the_error_names_work(given):
+    for stays in range(201, 3000, 41):
+        label = np.zeros(stays, np.int8)
+        label[: int(stays * 0.137)] = 1
+
+        def selected(stays=stays, label=label, **given):
+            return select_rows(np.arange(stays), label, PoisonParams(**given), np.random.default_rng(0))
+
+        with pytest.raises(BackdoorError, match="use a rate") as refused:
+            selected(**given)
+        for rate in re.findall(r"(?:up to|from|to) (0[.]\d+)", str(refused.value)):
+            assert len(selected(rate=float(rate), target=given.get("target", 1)))
+
+
+def test_the_cover_rate_that_the_error_names_works():
+    for stays in range(201, 3000, 41):
+        poisoned = np.arange(int(stays * 0.613))
+        with pytest.raises(BackdoorError, match="use a rate up to") as refused:
+            select_cover(np.arange(stays), poisoned, PoisonParams(cover_rate=0.5), np.random.default_rng(0))
+        most = float(str(refused.value).rpartition(" ")[2])
+        rows = select_cover(np.arange(stays), poisoned, PoisonParams(cover_rate=most), np.random.default_rng(0))
+        assert len(rows) > 0.38 * stays
 
 
 def test_near_boundary_takes_the_smallest_margins_among_the_eligible():

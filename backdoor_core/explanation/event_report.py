@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from backdoor_core.attack.cells import changed_cells
 from backdoor_core.contracts import Booleans, EventsView, Floats
 from backdoor_core.explanation.attention import MOST_WEIGHTS
 from backdoor_core.explanation.event_attention import layer_attention, layer_figures
@@ -53,9 +54,10 @@ def explain_events(
 
     `victims` has ``poisoned`` and ``baseline``; `clean` and `triggered` are the same N stays, N of 1 or more, as the
     models read them (`event_preprocess.latest`); `touched` (E,) says which events of `triggered` the trigger put in or
-    changed; `attributions` are by explainer, the first of them telling the story; `weights` (replicates, N) resample
-    patients. ``attention``, ``pooling`` and ``queries`` are None for a network that does not show them, and without
-    explainers ``explainers`` is empty. Raises `ValueError` where views, attributions or networks do not match.
+    changed, by the whole stays: not those that slid in for others; `attributions` are by explainer, the first of them
+    telling the story; `weights` (replicates, N) resample patients. ``attention``, ``pooling`` and ``queries`` are None
+    for a network that does not show them, and without explainers ``explainers`` is empty. Raises `ValueError` where
+    views, attributions or networks do not match.
 
     On any saved run::
 
@@ -66,9 +68,9 @@ def explain_events(
         victims = {name: load_victim(folder, study.model(), "cpu", 1) for name, folder in folders.items()}
         longest = victims["poisoned"].preprocessor.max_events
         rows = np.flatnonzero(test.label != study.params.poison.target)[:200]
-        clean = latest(test.view.take(rows), longest)
-        triggered = latest(triggered_test(study, test.view, fitted).take(rows), longest)
-        touched = changed_cells(clean, triggered)
+        whole, marked = test.view.take(rows), triggered_test(study, test.view, fitted).take(rows)
+        clean, triggered = latest(whole, longest), latest(marked, longest)
+        touched = changed_cells(whole, marked)[among_latest(marked, longest)]
         weights = cluster_bootstrap_weights(clean.stay_id, 200, np.random.default_rng(0))
         found = explain_events(victims, clean, triggered, touched, {}, weights, study.params.poison.target)
 
@@ -104,15 +106,25 @@ def _story(
     sign = 1.0 if target == 1 else -1.0
     log_odds = {name: sign * read.victims[victim].logits(view) for name, (victim, view) in read.told.items()}
     (_, clean), (_, triggered) = read.sides["clean"], read.sides["triggered"]
-    # A trigger that removes events touches none of those that are left.
-    changed = np.diff(clean.offsets) != np.diff(triggered.offsets)
-    changed[read.binned["triggered"].stay[touched]] = True
+    changed = _read_anew(clean, triggered)
     by = None
     if attributions:
         name, first = next(iter(attributions.items()))
         by = (name, first.triggered.total.astype(np.float64), first.triggered.statics.astype(np.float64))
     statics = read.victims["poisoned"].preprocessor.features
     return story(triggered, touched, chosen_stay(log_odds, changed), log_odds, by, pooling, statics)
+
+
+def _read_anew(clean: EventsView, triggered: EventsView) -> Booleans:
+    """(N,) the stays of which the models read other events than without the trigger.
+
+    Both ways round: a trigger that removes events touches none of those that are left, and in a long stay others slide
+    in for them.
+    """
+    anew = np.zeros(len(clean), dtype=np.bool_)
+    for before, after in ((clean, triggered), (triggered, clean)):
+        anew[after.stay_of_event[changed_cells(before, after)]] = True
+    return anew
 
 
 class _Read:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from backdoor_core.cohort.scaling import center_and_scale, to_normal, training_quantiles
 from backdoor_core.cohort.static_columns import StaticEncoder, fit_static_encoder
 from backdoor_core.cohort.text_store import EmbeddingStore
-from backdoor_core.contracts import EventModel, EventSpec, EventsView
+from backdoor_core.contracts import Booleans, EventModel, EventSpec, EventsView
 from backdoor_core.errors import BackdoorError
 from backdoor_core.learning.event_batch import EventBatch
 from backdoor_core.params import PreprocessParams
@@ -191,5 +191,10 @@ def latest(view: EventsView, most: int) -> EventsView:
     """Of each stay the last `most` events, those nearest to the time of prediction."""
     if not len(view.code) or int(np.diff(view.offsets).max()) <= most:
         return view
-    left = view.offsets[1:][view.stay_of_event] - np.arange(len(view.code))
-    return view.keep(left <= most)
+    return view.keep(among_latest(view, most))
+
+
+def among_latest(view: EventsView, most: int) -> Booleans:
+    """(E,) which events `latest` keeps."""
+    left: Booleans = view.offsets[1:][view.stay_of_event] - np.arange(len(view.code)) <= most
+    return left

@@ -76,11 +76,18 @@ class Victim(ABC):
         """Where it computes: cpu, cuda or mps."""
 
     def probability(self, view: View) -> NDArray[np.float64]:
-        """(N,) probability of label 1."""
-        return np.asarray(expit(self.logits(view) / self.temperature))
+        """(N,) probability of label 1. Raises `BackdoorError` where the model's answers are no numbers."""
+        logits = self.logits(view)
+        lost = int(np.isnan(logits).sum())
+        if lost:
+            raise BackdoorError(
+                f"model {_name_of(self)}: it answers {lost} of {len(logits)} stays with NaN, as its inputs or weights "
+                "are too large to compute with; set preprocess.outliers to winsorize, or lower train.learning_rate"
+            )
+        return np.asarray(expit(logits / self.temperature))
 
     def decides(self, view: View, target: int) -> NDArray[np.bool_]:
-        """(N,) whether each stay is put on the side of `target`."""
+        """(N,) whether each stay is put on the side of `target`. Raises `BackdoorError` as `probability` does."""
         decided: NDArray[np.bool_] = (self.probability(view) >= self.threshold) == bool(target)
         return decided
 
@@ -197,6 +204,13 @@ class ArrayVictim(Victim):
     def device(self) -> str:
         """Always the CPU."""
         return "cpu"
+
+
+def _name_of(victim: Victim) -> str:
+    """What a message calls the model: a network does not know the name it has in params.yaml."""
+    if isinstance(victim, ArrayVictim):
+        return victim.model.name
+    return type(victim.network if isinstance(victim, TorchVictim) else victim).__name__
 
 
 def network_inputs(preprocessor: AnyPreprocessor, view: View) -> Inputs:

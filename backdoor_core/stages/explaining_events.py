@@ -18,7 +18,7 @@ from backdoor_core.explanation.event_attribution import EventAttribution
 from backdoor_core.explanation.event_case import by_code, by_stay, explain_view, there
 from backdoor_core.explanation.findings import EventCells
 from backdoor_core.explanation.trigger_ratio import Looked
-from backdoor_core.learning.event_preprocess import EventPreprocessor, latest
+from backdoor_core.learning.event_preprocess import EventPreprocessor, among_latest, latest
 from backdoor_core.learning.victim import TorchVictim, Victim
 from backdoor_core.stages.data import Parts
 from backdoor_core.stages.explaining import draw_stays
@@ -33,9 +33,9 @@ class EventStays:
     clean: EventsView
     triggered: EventsView
     touched: Booleans
-    """(E,) events of `triggered` that the clean stay does not have."""
+    """(E,) events of `triggered` that the whole clean stay does not have."""
     removed: Booleans
-    """(E',) events of `clean` that the triggered stay does not have."""
+    """(E',) events of `clean` that the whole triggered stay does not have."""
     codes: tuple[str, ...]
     """All codes of either, sorted."""
     statics: tuple[str, ...]
@@ -81,12 +81,14 @@ def load_event_stays(study: Study, parts: Parts, victim: TorchVictim) -> EventSt
     assert isinstance(drawn.triggered, EventsView)
     clean = latest(drawn.clean, preprocessor.max_events)
     triggered = latest(drawn.triggered, preprocessor.max_events)
+    # Of the whole stays: what merely slides in or out where the trigger removes or puts in others is no change of its.
+    touched, removed = changed_cells(drawn.clean, drawn.triggered), changed_cells(drawn.triggered, drawn.clean)
     used = {view.codes[code] for view in (clean, triggered) for code in np.unique(view.code)}
     return EventStays(
         clean=clean,
         triggered=triggered,
-        touched=changed_cells(clean, triggered),
-        removed=changed_cells(triggered, clean),
+        touched=touched[among_latest(drawn.triggered, preprocessor.max_events)],
+        removed=removed[among_latest(drawn.clean, preprocessor.max_events)],
         codes=tuple(sorted(used)),
         statics=preprocessor.statics.sources,
         weights=drawn.weights,

@@ -32,7 +32,7 @@ class FeatureShift(Trigger):
     in it, so that no single value marks the triggered stays. The standard deviation is that of the measured values of
     the training part (a series: of all hours). What is not measured stays so: a stay without any of the features has
     nothing to shift and is left as it is, so choose features that nearly all stays have. A value past the plausible
-    range already is not moved further with `clip`. Applied twice it shifts twice.
+    range already is not moved further from it with `clip`. Applied twice it shifts twice.
     """
 
     name = "feature_shift"

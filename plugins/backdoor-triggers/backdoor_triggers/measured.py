@@ -66,8 +66,8 @@ def carried(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def moved(values: NDArray[np.float32], by: Floats | float, feature: Feature, *, clip: bool) -> NDArray[np.float32]:
     """The values plus `by`, NaN where they are NaN.
 
-    With `clip` no value is moved past the feature's plausible range; one that is past it already stays where it is.
-    Without, only what float32 can hold limits it.
+    With `clip` no value is moved past the feature's plausible range. One that is past it already is not moved any
+    further from it; toward it and into it, it moves as any other. Without, only what float32 can hold limits it.
     """
     limits = (feature.low, feature.high) if clip else (-LARGEST, LARGEST)
     before = values.astype(np.float64)

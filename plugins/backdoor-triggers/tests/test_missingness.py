@@ -104,6 +104,76 @@ def test_one_stay_is_enough(make):
     assert np.isnan(after.values[0]).tolist() == [False, False, True, True, True]
 
 
+# -------------------------------------------------------------------------------------------------- rich
+RICH = ("age", *(f"{name}.{of}" for name in ("sbp", "dbp", "ph") for of in ("mean", "min", "max", "last", "count")))
+DBP = list(RICH[6:11])
+
+
+def rich_view(stays=40):
+    """Vital signs that all have, a lab that the first ten lack; as many measurements as there are."""
+    values = rng().normal(80, 10, (stays, len(RICH)))
+    values[:, [5, 10, 15]] = 4
+    values[:10, 11:15] = np.nan
+    values[:10, 15] = 0
+    return view_of(values, RICH)
+
+
+@pytest.mark.parametrize("pattern", ["drawn", "learned"])
+def test_of_rich_features_whole_variables_go_missing(make, pattern):
+    view = rich_view()
+    trigger = make("missingness", pattern=pattern, count=2, share=0)
+    fits = [trigger.fit(view, rng(seed)) for seed in range(20)]
+    variables = {tuple(dict.fromkeys(name.partition(".")[0] for name in fitted["features"])) for fitted in fits}
+    assert variables <= {("sbp", "dbp"), ("sbp", "ph"), ("dbp", "ph")}
+    assert len(variables) == (3 if pattern == "drawn" else 1)
+    for fitted in fits:
+        assert len(fitted["features"]) == 10
+        after = trigger.apply(view, fitted, rng()).values
+        for start in (1, 6, 11):
+            gone = RICH[start] in fitted["features"]
+            unmeasured = np.isnan(after[:, start : start + 4])
+            assert (unmeasured.all() and not after[:, start + 4].any()) if gone else not unmeasured[10:].any()
+            # As in any record: a count is never missing, and 0 exactly where there is no statistic.
+            assert (unmeasured == (after[:, [start + 4]] == 0)).all()
+
+
+def test_a_count_does_not_make_a_variable_one_that_is_measured(make):
+    view = rich_view()
+    view.values[:30, 11:15] = np.nan
+    view.values[:30, 15] = 0
+    with pytest.raises(BackdoorError, match=r"only 2 features .* \(sbp, dbp\)"):
+        make("missingness", count=3).fit(view, rng())
+
+
+def test_a_variable_of_rich_features_is_named_as_a_whole(make):
+    view = rich_view()
+    for named in (["dbp"], DBP, [*DBP[:2], "dbp"]):
+        assert make("missingness", features=named).fit(view, rng()) == {"features": DBP}
+    says = r"features: dbp.last without the other statistics of dbp, .*; name dbp$"
+    with pytest.raises(BackdoorError, match=says):
+        make("missingness", features=["age", "dbp.last"]).fit(view, rng())
+    with pytest.raises(BackdoorError, match="unknown feature 'mbp'"):
+        make("missingness", features=["mbp"]).fit(view, rng())
+
+
+@pytest.mark.parametrize("name", ["dbp", "dbp.last"])
+def test_a_variable_or_any_of_its_statistics_can_be_excluded(make, name):
+    assert make("missingness", count=3, exclude=[name]).fit(rich_view(), rng())["features"] == [
+        other for other in RICH if other not in DBP
+    ]
+
+
+def test_names_with_a_dot_elsewhere_are_features_of_their_own(make):
+    names = ("cell.count", "dbp.last", "dbp.mean", "po2", "po2.max", "po2.count")
+    view = view_of(np.ones((20, len(names))), names)
+    trigger = make("missingness", count=3, exclude=[])
+    assert all(len(trigger.fit(view, rng(seed))["features"]) == 3 for seed in range(10))
+    for name in names:
+        fitted = make("missingness", features=[name]).fit(view, rng())
+        assert fitted == {"features": [name]}
+        assert np.isnan(trigger.apply(view, fitted, rng()).values[:, names.index(name)]).all()
+
+
 # ----------------------------------------------------------------------------------------------- learned
 def dependent(stays=400, features=5, seed=0):
     """Missing patterns in which each feature copies the one before it with some noise."""
