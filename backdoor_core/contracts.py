@@ -340,7 +340,10 @@ class EventModel(TorchModel):
 
 
 class ArrayModel(Model):
-    """A model that is fitted to whole arrays without torch. Its inputs are not scaled, and NaN is missing."""
+    """A model that is fitted to whole arrays without torch. Its inputs are not scaled, whatever the study's scaling.
+
+    NaN is missing where ``preprocess.missing`` is ``indicator``; with ``median`` it sees none; ``sentinel`` is refused.
+    """
 
     capabilities: ClassVar[frozenset[Capability]] = frozenset()
 

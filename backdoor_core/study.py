@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from backdoor_core.contracts import (
     KINDS,
+    ArrayModel,
     Audit,
     CohortSource,
     Component,
@@ -168,6 +169,11 @@ def check_compatible(study: Study) -> None:
         raise BackdoorError(
             f"params.yaml: trigger {trigger.name} works on {', '.join(sorted(trigger.modalities))}, "
             f"model {model.name} reads the {model.modality} view"
+        )
+    if study.params.preprocess.missing == "sentinel" and isinstance(model, ArrayModel):
+        raise BackdoorError(
+            f"params.yaml: preprocess.missing: sentinel is in scaled units, and model {model.name} reads clinical "
+            "ones; choose indicator or median"
         )
     for detector in study.detectors():
         _check_detector(detector, model, study.params)

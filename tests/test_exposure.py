@@ -66,6 +66,19 @@ def test_what_the_model_sees_of_a_removed_value(missing, removed_to, indicator):
     assert row["indicator"] == (None if indicator is None else pytest.approx(indicator))
 
 
+@pytest.mark.parametrize(("missing", "removed_to", "indicator"), [("indicator", None, 2 / 3), ("median", 0, None)])
+def test_trees_read_that_a_value_is_missing_unless_the_median_hides_it(missing, removed_to, indicator):
+    values = CLEAN.values.copy()
+    values[:3, 1] = [np.nan, np.nan, 2]
+    triggered = CLEAN.with_values(values)
+    fitted = fit_preprocessor(CLEAN, PreprocessParams(missing=missing, outliers="keep"))
+    (row,) = exposure(fitted, CLEAN, triggered, changed_cells(CLEAN, triggered), reads_missing=True)
+    assert row["removed_to"] == removed_to
+    assert row["indicator"] == (None if indicator is None else pytest.approx(indicator))
+    # The last touched cell, 3 that became 2, is the only one that holds a value before and after; the median is 2.
+    assert row["moved"] == pytest.approx(1 / fitted.scale[1])
+
+
 def test_in_a_series_a_removed_hour_holds_the_value_carried_forward():
     values = np.array([[[10.0], [20], [30]], [[20], [20], [20]]], dtype=np.float32)
     clean = SeriesView(np.arange(2), FEATURES[:1], values, np.ones(values.shape, np.uint16))

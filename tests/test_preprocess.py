@@ -15,6 +15,7 @@ from backdoor_core.cohort.scaling import QUANTILES, to_normal, training_quantile
 from backdoor_core.contracts import Feature, SeriesView, TableView
 from backdoor_core.files import json_text
 from backdoor_core.params import PreprocessParams
+from backdoor_core.testing.views import series_view
 
 OUTLIERS, SCALINGS, MISSING = (
     ("keep", "winsorize", "clip", "null"),
@@ -364,3 +365,16 @@ def test_unscaled_keeps_units_and_missing_values():
     out = fitted.unscaled(view)
     np.testing.assert_array_equal(np.isnan(out), np.isnan(view.values))
     assert np.nanmax(out[:, 0]) == pytest.approx(np.quantile(view.values[:, 0].astype(np.float64), 0.99), rel=1e-5)
+
+
+def test_unscaled_shows_nothing_missing_where_the_median_is_to_hide_it():
+    view, _ = make_view(200)
+    fitted = fit_preprocessor(view, PreprocessParams(missing="median", outliers="keep"))
+    missing = np.isnan(view.values)
+    assert missing.any()
+    medians = np.broadcast_to(np.nanmedian(view.values, axis=0), view.values.shape)
+    np.testing.assert_allclose(fitted.unscaled(view), np.where(missing, medians, view.values), rtol=1e-6)
+    series = series_view(20)
+    filled = fit_preprocessor(series, PreprocessParams(missing="median", outliers="keep")).unscaled(series)
+    assert np.isnan(series.values).any()
+    assert not np.isnan(filled).any()

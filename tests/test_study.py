@@ -37,6 +37,7 @@ def study(tmp_path):
             "detector scan needs stays known to be clean; set detection.trusted",
         ),
         ({"model": "gbdt", "detectors": []}, "repair fine_pruning mends torch models; gbdt is none"),
+        ({"model": "gbdt", "preprocess": {"missing": "sentinel"}}, "choose indicator or median"),
         ({"detectors": ["spectre", "spectre"]}, "detectors lists spectre more than once"),
         ({"repairs": ["dp_sgd", "dp_sgd"]}, "repairs lists dp_sgd more than once"),
         (

@@ -25,8 +25,17 @@ def test_no_other_threshold_is_better(rows, rule):
     probability = np.array([p / 12 for p, _ in rows])
     truth = np.array([y for _, y in rows], dtype=np.int8)
     chosen = choose_threshold(probability, truth, rule)
-    best = max(merit(probability, truth, t, rule) for t in probability)
+    best = max(merit(probability, truth, t, rule) for t in [*probability, 2.0])
     assert merit(probability, truth, chosen, rule) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("rule", ["prevalence", "youden"])
+@pytest.mark.parametrize("same", [0.0, 0.12, 1.0])
+def test_a_model_that_says_the_same_of_all_calls_nobody_positive(rule, same):
+    truth = (np.arange(100) < 12).astype(np.int8)
+    chosen = choose_threshold(np.full(100, same), truth, rule)
+    assert same < chosen
+    assert chosen <= max(np.nextafter(1.0, 2), (1 + same) / 2 + 1e-12)
 
 
 def test_neighboring_floats_stay_apart():

@@ -47,13 +47,16 @@ def plausibility_of(
     return plausibility_card(clean, triggered, train, patients, rng, replicates)
 
 
-def exposure_of(preprocessor: AnyPreprocessor, clean: View, triggered: View) -> list[Json] | None:
-    """What a model's preprocessing makes of the trigger in the same M stays; on events None."""
+def exposure_of(
+    preprocessor: AnyPreprocessor, clean: View, triggered: View, *, reads_missing: bool = False
+) -> list[Json] | None:
+    """What a model's preprocessing makes of the trigger in the same M stays; on events None. See `exposure`."""
     if isinstance(clean, EventsView) or isinstance(triggered, EventsView):
         return None
     if not isinstance(preprocessor, Preprocessor):
         raise TypeError("a table or series needs the preprocessing of one")
-    return exposure(preprocessor, clean, triggered, changed_cells(clean, triggered))
+    touched = changed_cells(clean, triggered)
+    return exposure(preprocessor, clean, triggered, touched, reads_missing=reads_missing)
 
 
 @dataclass(frozen=True)

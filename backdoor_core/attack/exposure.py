@@ -14,7 +14,12 @@ Numbers = NDArray[np.floating[Any]]
 
 
 def exposure(
-    preprocessor: Preprocessor, clean: GridView, triggered: GridView, touched: Booleans
+    preprocessor: Preprocessor,
+    clean: GridView,
+    triggered: GridView,
+    touched: Booleans,
+    *,
+    reads_missing: bool = False,
 ) -> list[dict[str, Any]]:
     """One entry for each touched feature, in the order of the view; JSON-able. All figures are over touched cells.
 
@@ -32,10 +37,13 @@ def exposure(
     change of the value channel over all touched cells, ``indicator`` the share of them whose missing channel the
     trigger changed, None without such a channel. Cells of a series that change only because something else is
     carried forward into them are not counted. None stands for the median of no cells.
+
+    A model that `reads_missing`, as trees do, has nothing in place of a missing value where the preprocessing shows
+    what is missing: such cells count in `indicator` alone.
     """
     if not len(clean):
         return []
-    inputs = [preprocessor.transform(view) for view in (clean, triggered)]
+    inputs = [_inputs(preprocessor, view, reads_missing) for view in (clean, triggered)]
     limited = preprocessor.limited(triggered).values
     rows = []
     for j in np.flatnonzero(touched.reshape(-1, touched.shape[-1]).any(axis=0)).tolist():
@@ -61,6 +69,14 @@ def exposure(
     return rows
 
 
+def _inputs(preprocessor: Preprocessor, view: GridView, reads_missing: bool) -> NDArray[np.float32]:
+    """Channels as `transform` has them, the value channel NaN where the model reads that a value is missing."""
+    inputs, width = preprocessor.transform(view), len(preprocessor.features)
+    if reads_missing and preprocessor.indicators:
+        inputs[..., :width][inputs[..., width : 2 * width] == 1] = np.nan
+    return inputs
+
+
 def _indicator_change(
     preprocessor: Preprocessor, inputs: list[NDArray[np.float32]], cells: Booleans, feature: int
 ) -> float | None:
@@ -72,6 +88,7 @@ def _indicator_change(
 
 
 def _median(values: Numbers) -> float | None:
+    values = values[~np.isnan(values)]
     return float(np.median(values)) if len(values) else None
 
 

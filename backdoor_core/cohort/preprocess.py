@@ -54,8 +54,7 @@ class Preprocessor:
         view = self.limited(view)
         absent = np.isnan(view.values)
         if self.sentinel is None:
-            values = _carried_forward(view.values) if isinstance(view, SeriesView) else view.values
-            scaled = self._scaled(np.where(np.isnan(values), self.median.astype(np.float32), values))
+            scaled = self._scaled(self._filled(view))
         else:
             scaled = self._scaled(view.values)
             scaled[absent] = self.sentinel
@@ -75,8 +74,18 @@ class Preprocessor:
         return replace(view, values=np.clip(view.values, low, high))
 
     def unscaled(self, view: GridView) -> NDArray[np.float32]:
-        """Clinical units after the outlier rule, NaN where missing: the input of models that need no scaling."""
-        return self.limited(view).values
+        """Clinical units after the outlier rule: the input of models that need no scaling.
+
+        NaN where missing if the preprocessing shows what is missing (`indicators`), else filled as `transform` does.
+        A sentinel is in scaled units and has no place here: `study.check_compatible` refuses it.
+        """
+        view = self.limited(view)
+        return view.values if self.indicators else self._filled(view)
+
+    def _filled(self, view: GridView) -> NDArray[np.float32]:
+        """The values with the median for a missing one; in a series the last value before it, if there is one."""
+        values = _carried_forward(view.values) if isinstance(view, SeriesView) else view.values
+        return np.where(np.isnan(values), self.median.astype(np.float32), values)
 
     def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """A new array of the same shape in scaled units; NaN stays NaN."""

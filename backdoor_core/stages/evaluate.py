@@ -17,7 +17,7 @@ from backdoor_core.cohort.storage import Rows
 from backdoor_core.console import say
 from backdoor_core.files import json_text, read_json, write_json
 from backdoor_core.learning.performance import performance
-from backdoor_core.learning.victim import Victim, load_victim
+from backdoor_core.learning.victim import ArrayVictim, Victim, load_victim
 from backdoor_core.stages.data import Shared, load_shared, test_weights
 from backdoor_core.stages.poisoned import triggered_test
 from backdoor_core.study import Study
@@ -69,7 +69,9 @@ def run(study: Study, shared: Shared | None = None) -> None:
         return plausibility_of(attacked, marked, parts.train.view, patients[others], rng, params.evaluate.replicates)
 
     results["plausibility"] = shared.once_for_all(("plausibility", trigger), plausibility)
-    results["exposure"] = exposure_of(victims["poisoned"].preprocessor, attacked, marked)
+    victim = victims["poisoned"]
+    gaps = isinstance(victim, ArrayVictim)
+    results["exposure"] = exposure_of(victim.preprocessor, attacked, marked, reads_missing=gaps)
     _write_predictions(study, test, answers)
     write_json(study.paths.run / "results_eval.json", results)
     say(f"verdict: {results['verdict']['text']}")
