@@ -52,6 +52,16 @@ def test_a_corpus_that_is_too_small_is_refused():
         split_notes(np.arange(12), 0.1, 0.1, 0.7, 1, 0)
 
 
+def test_every_seed_has_patients_enough_in_each_part():
+    # One patient has two notes of three. Where a seed takes that one for a member, it takes few others.
+    patients = np.concatenate([np.zeros(120, int), np.arange(1, 61)])
+    tokens, apart, chosen = split_notes(patients, 0.05, 0.1, 0.7, 1, 14)
+    for mask in (tokens, apart, chosen[0], ~(tokens | apart | chosen[0])):
+        assert len(np.unique(patients[mask])) >= 5
+    with pytest.raises(BackdoorError, match="the members of seed 2 would have 2 patients, 5 are needed"):
+        split_notes(patients, 0.05, 0.1, 0.7, 3, 14)
+
+
 def test_notes_come_back_from_disk(tmp_path):
     patients = np.arange(60) // 2
     tokens, apart, chosen = split_notes(patients, 0.2, 0.3, 0.6, 2, 0)

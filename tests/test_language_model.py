@@ -14,6 +14,7 @@ from backdoor_core.language.models import (
     build_model,
     load_tokenizer,
     load_weights,
+    logits_of,
     save_weights,
     set_dropout,
 )
@@ -174,6 +175,105 @@ def test_dropout_is_set_where_it_is_not_of_the_attention(tokenizer):
     shares = {name: m.p for name, m in network.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert {share for name, share in shares.items() if not name.endswith("attn_dropout")} == {0.3}
     assert {share for name, share in shares.items() if name.endswith("attn_dropout")} == {0.0}
+
+
+COMMON = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "max_position_embeddings": 24}
+GPT2 = {
+    "vocab_size": 40,
+    "n_embd": 16,
+    "n_layer": 1,
+    "n_head": 2,
+    "n_positions": 24,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+FAMILIES = {
+    "GPT2": GPT2,
+    "OPT": {**COMMON, "num_hidden_layers": 1, "ffn_dim": 32, "word_embed_proj_dim": 16, "layerdrop": 0.5},
+    "BioGpt": {**COMMON, "num_hidden_layers": 1, "intermediate_size": 32},
+    "XGLM": {**COMMON, "d_model": 16, "num_layers": 1, "attention_heads": 2, "ffn_dim": 32},
+    "Mpt": {"vocab_size": 40, "d_model": 16, "n_layers": 1, "n_heads": 2, "max_seq_len": 24},
+    "Falcon": {**COMMON, "num_hidden_layers": 1, "hidden_dropout": 0.1},
+    "Bloom": {"vocab_size": 40, "hidden_size": 16, "n_layer": 1, "n_head": 2},
+    "GPTNeoX": {**COMMON, "num_hidden_layers": 1, "intermediate_size": 32},
+    "Llama": {**COMMON, "num_hidden_layers": 1, "intermediate_size": 32, "attention_dropout": 0.1},
+}
+
+
+def causal(family, **options):
+    """A model of this family with random weights."""
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(**{**FAMILIES.get(family, {}), **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
+def spread(network):
+    """How much the answers of a model in training differ from one run to the next."""
+    tokens = torch.arange(20)[None]
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        runs = torch.stack([logits_of(network.train(), tokens) for _ in range(4)])
+    network.eval()
+    return (runs.std(0).mean() / runs.std()).item()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_of_any_family_is_what_was_set(family):
+    network = causal(family)
+    before = torch.get_rng_state()
+    set_dropout(network, 0.0)
+    assert spread(network) == 0
+    set_dropout(network, 0.01)
+    small = spread(network)
+    set_dropout(network, 0.3)
+    assert spread(network) > 1.5 * small > 0
+    set_dropout(network, 0.0)
+    assert spread(network) == 0
+    assert torch.equal(before, torch.get_rng_state())
+    assert not network.training
+
+
+@pytest.mark.parametrize("family", ["GPT2", "OPT", "BioGpt", "XGLM", "Mpt", "Bloom"])
+def test_attention_weights_are_not_dropped_where_a_model_has_other_dropout(family):
+    network = causal(family)
+    set_dropout(network, 0.3)
+    shares = {}
+    for name, module in network.named_modules():
+        found = {"p": module.p} if isinstance(module, torch.nn.Dropout) else vars(module)
+        keys = ("p", "dropout", "attn_dropout_p", "hidden_dropout", "activation_dropout", "layerdrop")
+        shares |= {f"{name}.{key}": found[key] for key in keys if isinstance(found.get(key), float)}
+    weights = (".attn_dropout.p", "attention_dropout.p", "self_attn.dropout", "attn_dropout_p", "layerdrop")
+    assert {share for name, share in shares.items() if not name.endswith(weights)} == {0.3}
+    assert {share for name, share in shares.items() if name.endswith(weights)} == {0.0}
+
+
+def test_a_model_without_dropout_and_one_that_is_random_all_the_same_are_named():
+    network = causal("Mamba", vocab_size=40, hidden_size=16, num_hidden_layers=1, state_size=4)
+    set_dropout(network, 0.0)
+    with pytest.raises(BackdoorError, match=r"regularized\.dropout: MambaForCausalLM has no dropout that can be set"):
+        set_dropout(network, 0.2)
+
+    class Noisy(torch.nn.Module):
+        def forward(self, hidden):
+            return hidden + torch.randn_like(hidden) if self.training else hidden
+
+    network = causal("GPT2")
+    network.transformer.ln_f = Noisy()
+    with pytest.raises(BackdoorError, match=r"notes\.model: GPT2LMHeadModel stays random in training") as caught:
+        set_dropout(network, 0.0)
+    assert "\n" not in str(caught.value)
+
+
+def test_dropout_around_adapters_is_set(tmp_path):
+    pytest.importorskip("peft", reason='peft is not installed: pip install "backdoor_core[lora]"')
+    causal("OPT").save_pretrained(tmp_path / "opt")
+    network = build_model(NotesParams(model="opt", lora=2, max_tokens=24), tmp_path, 40, 1)
+    set_dropout(network, 0.0)
+    assert spread(network) == 0
+    set_dropout(network, 0.3)
+    assert spread(network) > 0
 
 
 def test_opacus_gradients_by_record_equal_those_of_each_note_alone(tokenizer, notes):

@@ -15,7 +15,7 @@ from backdoor_core.contracts import Booleans, Integers, Note
 from backdoor_core.errors import BackdoorError
 
 SMALLEST = 5
-"""Patients that each part needs."""
+"""Patients that each part of each seed needs."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def split_notes(
     """(N,) tokenizer part, (N,) stopping part and (S, N) members of each of `count` seeds, whole patients each.
 
     The first two are the same for all seeds; `members` is a share of the other notes. Patients are taken in random
-    order as long as the part's share of notes is not reached. Raises `BackdoorError` where a part has fewer than
-    `SMALLEST` patients.
+    order as long as the part's share of notes is not reached. Raises `BackdoorError` where a part of any seed has fewer
+    than `SMALLEST` patients.
     """
     subjects = np.asarray(subject_id)
     rng = seeds.generator(seed, "notes_split")
@@ -93,20 +93,17 @@ def split_notes(
     rows = [
         _taken(subjects, ~apart, members, seeds.generator(seed, "notes_split", 1 + number)) for number in range(count)
     ]
-    chosen = np.stack(rows)
-    for part, mask in (
-        ("tokenizer part", for_tokens),
-        ("stopping part", for_stopping),
-        ("members", chosen[0]),
-        ("non-members", ~apart & ~chosen[0]),
-    ):
+    parts = [("tokenizer part", for_tokens), ("stopping part", for_stopping)]
+    for number, row in enumerate(rows, start=1):
+        parts += [(f"members of seed {number}", row), (f"non-members of seed {number}", ~apart & ~row)]
+    for part, mask in parts:
         patients = len(np.unique(subjects[mask]))
         if patients < SMALLEST:
             raise BackdoorError(
                 f"params.yaml: notes: the {part} would have {patients} patients, {SMALLEST} are needed; "
                 "use a larger corpus, or change notes.tokenizer, notes.stopping or notes.members"
             )
-    return for_tokens, for_stopping, chosen
+    return for_tokens, for_stopping, np.stack(rows)
 
 
 def _taken(subjects: Integers, among: Booleans, share: float, rng: np.random.Generator) -> Booleans:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -153,18 +155,104 @@ def _with_adapters(model: Any, params: NotesParams) -> Any:
             raise BackdoorError(f"params.yaml: notes.lora: {params.model}: {_first(error)}") from None
 
 
+_DROPOUT = re.compile(r"(dropout|drop|pdrop|layerdrop|drop_path)(_p|_prob|_rate|_ratio)?$")
+"""How the end of a name says that it is a share to drop."""
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A number of a model that says which share of something is dropped."""
+
+    owner: Any
+    """An `nn.Dropout`, a module that calls the function, or a configuration that a module reads as it runs."""
+    key: str
+    what: Literal["activations", "attention", "other"]
+    """Attention: the weights, not what comes of them. Other: whole layers or paths, which no recipe drops."""
+
+
 def set_dropout(model: nn.Module, share: float) -> None:
-    """Let the model drop this share of its activations, in place.
+    """Let the model drop this share of its activations, in place; with 0 it drops nothing at all.
 
     Attention weights are dropped only where a model has no other dropout: on a CPU that costs as much again as the
-    whole step.
+    whole step. The model is run on eight tokens to see that it obeys; torch's random streams stay as they are.
+
+    Raises `BackdoorError` naming the model where it drops something all the same, or where nothing drops the share.
     """
-    own = [m for name, m in model.named_modules() if isinstance(m, nn.Dropout) and not name.endswith("attn_dropout")]
-    for dropout in own:
-        dropout.p = share
-    for module in model.modules():
-        if not own and isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = share  # type: ignore[assignment]
+    shares = _shares(model)
+    _put(shares, 0.0)
+    if _is_random(model):
+        raise BackdoorError(
+            f"params.yaml: notes.model: {_kind(model)} stays random in training with every dropout that is known set "
+            "to 0; use another model"
+        )
+    if share == 0:
+        return
+    among = [one for one in shares if one.what == "activations"]
+    # Tried with half: of a small share eight tokens may well lose nothing.
+    _put(among, 0.5)
+    if not _is_random(model):
+        _put(among, 0.0)
+        among = [one for one in shares if one.what == "attention"]
+        _put(among, 0.5)
+        if not _is_random(model):
+            raise BackdoorError(
+                f"params.yaml: notes.regularized.dropout: {_kind(model)} has no dropout that can be set; use 0 or "
+                "another model"
+            )
+    _put(among, share)
+
+
+def _kind(model: Any) -> str:
+    return type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+
+
+def _shares(model: nn.Module) -> list[_Share]:
+    found, configurations = [], {}
+    for path, module in model.named_modules():
+        above, name = ["", *path.split(".")][-2:]
+        if isinstance(module, nn.Dropout):
+            found.append(_Share(module, "p", _dropped(above, name)))
+            continue
+        found += [_Share(module, key, _dropped(name, key)) for key in _keys(module)]
+        if (config := vars(module).get("config")) is not None:
+            configurations[id(config)] = config
+    for config in configurations.values():
+        found += [_Share(config, key, _dropped("", key)) for key in _keys(config)]
+    return found
+
+
+def _keys(owner: Any) -> list[str]:
+    return [
+        key
+        for key, value in vars(owner).items()
+        if _DROPOUT.search(key) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+
+
+def _dropped(above: str, name: str) -> Literal["activations", "attention", "other"]:
+    """What is dropped, by the name of the share (or its module) and the name of the module around it."""
+    if re.search("layerdrop|drop_path", name):
+        return "other"
+    # OPT's `self_attn.dropout` is of the weights, GPT-2's `attn.resid_dropout` and NeoX's `post_attention_dropout` not.
+    attends = re.search("attn|attention", above if _DROPOUT.match(name) else name)
+    return "attention" if attends and not re.search("resid|post", name) else "activations"
+
+
+def _put(shares: Iterable[_Share], value: float) -> None:
+    for one in shares:
+        setattr(one.owner, one.key, value)
+
+
+def _is_random(model: nn.Module) -> bool:
+    """Whether two runs of a model in training differ by more than rounding."""
+    device = next(model.parameters()).device
+    tokens, training = torch.arange(8, device=device)[None], model.training
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        try:
+            one, other = (logits_of(model.train(), tokens) for _ in range(2))
+        finally:
+            model.train(training)
+    return bool((one - other).abs().max() > 1e-4 * one.abs().max())
 
 
 def logits_of(model: nn.Module, tokens: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,55 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
 
 def read(path: Path) -> Frame:
-    """A Parquet or CSV file. Raises `BackdoorError` where it is damaged, of another kind, or empty."""
+    """A Parquet or CSV file. Raises `BackdoorError` where it is damaged, of another kind, not UTF-8, or empty."""
     if not path.name.endswith(SUFFIXES):
         raise BackdoorError(f"{path}: unknown kind of file; expected one ending in {', '.join(SUFFIXES)}")
+    is_csv = path.suffix != ".parquet"
     try:
-        table = pq.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path, convert_options=_CSV)
+        table = pyarrow.csv.read_csv(path, convert_options=_CSV) if is_csv else pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
+        # What Arrow says of another encoding is not what is wrong. To look costs a pass, so only where it failed.
+        if is_csv and not _is_utf8(path):
+            raise _not_utf8(path) from None
         raise BackdoorError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    if is_csv and not _is_decoded(table):
+        raise _not_utf8(path)
     double = [name for name in table.column_names if table.column_names.count(name) > 1]
     if double:
         raise BackdoorError(f"{path}: column {double[0]} is there twice; expected each name once")
     if table.num_rows == 0:
         raise BackdoorError(f"{path}: the table has no rows; expected one row a stay")
     return Frame(path, table)
+
+
+def _is_decoded(table: pa.Table) -> bool:
+    """Whether what Arrow read from a CSV file is text; what does not decode it takes for bytes."""
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        return False
+    return not (any(pa.types.is_binary(field.type) for field in table.schema) or any("\0" in name for name in names))
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a CSV file decodes, as far as it can be read."""
+    decoder, start = codecs.getincrementaldecoder("utf-8")(), b""
+    try:
+        with pa.input_stream(str(path)) as stream:
+            while portion := stream.read(2**20):
+                start = start or portion[:4]
+                decoder.decode(portion)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    except OSError:
+        pass
+    # UTF-16 without a byte order mark decodes: as text full of zero bytes.
+    return b"\0" not in start
+
+
+def _not_utf8(path: Path) -> BackdoorError:
+    return BackdoorError(f"{path}: the file is not UTF-8; save it as UTF-8")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
+from backdoor_cohorts import own_columns
 from backdoor_cohorts.parquet import Column, OwnParquet
 from backdoor_core.contracts import Context, Inclusion
 from backdoor_core.errors import BackdoorError
@@ -258,6 +259,41 @@ def test_files(tmp_path):
     (tmp_path / "t.csv").write_text("stay_id,note\n1," + "x" * 3_000_000 + "\n")
     with pytest.raises(BackdoorError, match=r"t\.csv: cannot be read"):
         source(tmp_path, table="t.csv").build(tmp_path, Inclusion(), np.random.default_rng(0))
+
+
+ROWS = "1,0,80\n2,1,90\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("stay_id,label,fréquence\n" + ROWS, "latin-1"),
+        ("stay_id,label,unit\n1,0,Réa\n", "latin-1"),
+        ("stay_id,label,unit\n" + "1,0,ICU\n" * 200_000 + "1,0,Réa\n", "latin-1"),
+        ("stay_id,label,hr\n" + ROWS, "utf-16"),
+        ("stay_id\n1\n", "utf-16"),
+        ("stay_id,label,hr\n" + ROWS, "utf-16-le"),
+        ("stay_id,label,hr\n" + ROWS, "utf-16-be"),
+    ],
+    ids=["header", "cell", "late cell", "utf-16", "utf-16 of one column", "utf-16-le", "utf-16-be"],
+)
+def test_a_table_that_is_not_utf8_is_one_line(tmp_path, content, encoding, suffix):
+    path = tmp_path / f"t.{suffix}"
+    with pa.output_stream(path) as stream:
+        stream.write(content.encode(encoding))
+    with pytest.raises(BackdoorError) as caught:
+        own_columns.read(path)
+    assert str(caught.value) == f"{path}: the file is not UTF-8; save it as UTF-8"
+
+
+def test_what_is_wrong_with_a_table_in_utf8_is_still_told(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("stay_id,label\né,0,1\n")
+    with pytest.raises(BackdoorError, match=r"cannot be read .*Expected 2 columns, got 3"):
+        own_columns.read(path)
+    path.write_text("stay_id,unité\n1,Réa\n", encoding="utf-8-sig")
+    assert own_columns.read(path).static("unité").to_pylist() == ["Réa"]
 
 
 def test_a_range_has_two_ends():

@@ -38,9 +38,8 @@ def read_hospital(raw: Path, count: int) -> list[Admission]:
     admissions = _rows(raw / "hosp/admissions.parquet", [*columns, "hospital_expire_flag"])
     chosen = sorted((a for a in admissions if a["hadm_id"] in stays), key=lambda a: a["hadm_id"])[:count]
     ids = [a["hadm_id"] for a in chosen]
-    patients = {
-        p["subject_id"]: p for p in _rows(raw / "hosp/patients.parquet", ["subject_id", "gender", "anchor_age"])
-    }
+    about = ["subject_id", "gender", "anchor_age", "anchor_year"]
+    patients = {p["subject_id"]: p for p in _rows(raw / "hosp/patients.parquet", about)}
     labs = _labs(raw, ids)
     orders = ["hadm_id", "starttime", "drug", "dose_val_rx", "dose_unit_rx", "route"]
     drugs = _by_admission(_rows(raw / "hosp/prescriptions.parquet", orders, ids), "starttime")
@@ -88,7 +87,8 @@ def _admission(
         hadm_id=row["hadm_id"],
         subject_id=row["subject_id"],
         sex=patient["gender"],
-        age=patient["anchor_age"],
+        # The anchor age is that in the anchor year, not at this admission.
+        age=patient["anchor_age"] + row["admittime"].year - patient["anchor_year"],
         came_from=row["admission_location"] or "UNKNOWN",
         left_to=row["discharge_location"] or "UNKNOWN",
         died=bool(row["hospital_expire_flag"]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,18 +70,11 @@ class Text(Corpus):
 
     def _columns(self) -> dict[str, list[Any]]:
         import pyarrow as pa
-        import pyarrow.csv as pa_csv
         import pyarrow.parquet as pq
 
         wanted = {c for c in (self.options.text, self.options.record, self.options.subject) if c is not None}
         try:
-            if self.path.name.endswith(".parquet"):
-                table = pq.read_table(self.path)
-            else:
-                # Notes hold line breaks; a note that reads as a number or a date stays as it is written.
-                parse = pa_csv.ParseOptions(newlines_in_values=True)
-                convert = pa_csv.ConvertOptions(column_types={self.options.text: pa.string()})
-                table = pa_csv.read_csv(self.path, parse_options=parse, convert_options=convert)
+            table = pq.read_table(self.path) if self.path.name.endswith(".parquet") else self._csv()
         except (pa.ArrowInvalid, OSError) as error:
             raise BackdoorError(f"corpora.text.path: {self.options.path}: {str(error).splitlines()[0]}") from None
         if lacking := sorted(wanted - set(table.column_names)):
@@ -88,7 +82,25 @@ class Text(Corpus):
                 f"corpora.text: {self.options.path} lacks the column {lacking[0]!r}; it has "
                 f"{', '.join(name or '(no name)' for name in table.column_names)}"
             )
+        if double := [name for name in sorted(wanted) if table.column_names.count(name) > 1]:
+            raise BackdoorError(
+                f"corpora.text: {self.options.path}: column {double[0]} is there twice; expected each name once"
+            )
         return {name: table.column(name).to_pylist() for name in sorted(wanted)}
+
+    def _csv(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.csv as pa_csv
+
+        content = pa.input_stream(str(self.path)).read_buffer()
+        if not _is_utf8(content):
+            raise BackdoorError(f"corpora.text.path: {self.options.path} is not UTF-8; save it as UTF-8")
+        # A row must not be longer than a block, which must be below 2 GiB; Arrow's own choice is 1 MiB.
+        read = pa_csv.ReadOptions(block_size=min(content.size + 1, 2**30))
+        # Notes hold line breaks; a note that reads as a number or a date stays as it is written.
+        parse = pa_csv.ParseOptions(newlines_in_values=True)
+        convert = pa_csv.ConvertOptions(column_types={self.options.text: pa.string()})
+        return pa_csv.read_csv(pa.BufferReader(content), read, parse, convert)
 
     def _subjects(self, values: list[Any]) -> list[int]:
         broken = next((row for row, value in enumerate(values) if not isinstance(value, int)), None)
@@ -104,10 +116,23 @@ def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
+def _is_utf8(content: Any) -> bool:
+    """Whether a buffer decodes, in portions: a corpus may be of gigabytes."""
+    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(content)
+    try:
+        for start in range(0, len(view), 2**20):
+            decoder.decode(view[start : start + 2**20])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    # UTF-16 without a byte order mark decodes: as text full of zero bytes.
+    return b"\0" not in bytes(view[:4])
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise BackdoorError(
-            f"corpora.text.path: {file.name} is not UTF-8 ({error.reason} at byte {error.start})"
+            f"corpora.text.path: {file.name} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from None

@@ -52,12 +52,17 @@ def test_discharge_summaries_tell_what_the_simulated_tables_hold(study, tmp_path
     hospital = study.make("cohort", "synthetic", {"stays": 50})
     hospital.simulate(tmp_path / "raw", 100, int(np.random.default_rng(0).integers(2**31)))
     labs = pq.read_table(tmp_path / "raw/hosp/labevents.parquet").to_pylist()
-    sex = {p["subject_id"]: p["gender"] for p in pq.read_table(tmp_path / "raw/hosp/patients.parquet").to_pylist()}
+    people = {p["subject_id"]: p for p in pq.read_table(tmp_path / "raw/hosp/patients.parquet").to_pylist()}
+    admissions = {a["hadm_id"]: a for a in pq.read_table(tmp_path / "raw/hosp/admissions.parquet").to_pylist()}
     drugs = pq.read_table(tmp_path / "raw/hosp/prescriptions.parquet", columns=["hadm_id", "drug"]).to_pylist()
-    told = 0
+    told = aged = 0
     for note in notes:
         admission = int(note.record_id.removeprefix("discharge-"))
-        assert note.text.startswith(f"Sex: {sex[note.subject_id]} ")
+        person = people[note.subject_id]
+        assert note.text.startswith(f"Sex: {person['gender']} ")
+        years = admissions[admission]["admittime"].year - person["anchor_year"]
+        assert f"\n{person['anchor_age'] + years} year old " in note.text
+        aged += years > 0
         creatinine = sorted(
             (lab["charttime"], lab["value"]) for lab in labs if lab["hadm_id"] == admission and lab["itemid"] == 50912
         )
@@ -68,6 +73,7 @@ def test_discharge_summaries_tell_what_the_simulated_tables_hold(study, tmp_path
             words = {" ".join(d["drug"].split()) for d in drugs if d["hadm_id"] == admission}
             assert any(line.startswith(word) for word in words)
     assert told > 20
+    assert aged > 20
 
 
 def test_the_lock_counts_the_hospital_as_part_of_its_notes(study):
@@ -112,6 +118,43 @@ def test_a_folder_of_texts(tmp_path):
     assert [(n.record_id, n.subject_id, n.text) for n in found] == [("1", 0, "one"), ("b/2", 1, "über")]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        ("numéro,text\n1,a\n", "latin-1"),
+        ("id,text\n1,café\n", "latin-1"),
+        ("id,text\n" + "1,a\n" * 400_000 + "é,a\n", "latin-1"),
+        ("text\nx\n", "utf-16"),
+        ("text\nx\n", "utf-16-le"),
+    ],
+    ids=["header", "cell", "late", "utf-16", "utf-16-le"],
+)
+def test_a_table_that_is_not_utf8_is_one_line(tmp_path, content, encoding, suffix):
+    written = content.encode(encoding)
+    (tmp_path / f"n.{suffix}").write_bytes(gzip.compress(written, 1) if suffix == "csv.gz" else written)
+    with pytest.raises(BackdoorError) as caught:
+        text_corpus(tmp_path, path=f"n.{suffix}").records(np.random.default_rng(0))
+    assert str(caught.value) == f"corpora.text.path: n.{suffix} is not UTF-8; save it as UTF-8"
+
+
+def test_utf8_is_read_with_and_without_a_byte_order_mark(tmp_path):
+    # Of letters of three bytes some lie across the portions in which a file is looked at.
+    text = "日" * 700_000
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "n.csv").write_text(f"text\n{text}\n", encoding=encoding)
+        assert [note.text for note in text_corpus(tmp_path, path="n.csv").records(np.random.default_rng(0))] == [text]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_long_notes_are_read(tmp_path, suffix):
+    texts = ["word\n" * 300_000 + "a", "b", "word " * 700_000 + "c"]
+    written = ("text\n" + "".join(f'"{text}"\n' for text in texts)).encode()
+    (tmp_path / f"n.{suffix}").write_bytes(gzip.compress(written) if suffix == "csv.gz" else written)
+    notes = text_corpus(tmp_path, path=f"n.{suffix}").records(np.random.default_rng(0))
+    assert [note.text for note in notes] == texts
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -122,6 +165,10 @@ def test_a_folder_of_texts(tmp_path):
         ({"path": "notes.csv"}, "lacks the column 'text'; it has id, who, note"),
         ({"path": "notes.csv", "text": "note", "subject": "id"}, "column 'id' holds 'a' in row 1"),
         ({"path": "broken.parquet"}, "corpora.text.path: broken.parquet: "),
+        ({"path": "twice.csv"}, "corpora.text: twice.csv: column text is there twice; expected each name once"),
+        ({"path": "twice.csv", "text": "a", "record": "text"}, "column text is there twice"),
+        ({"path": "cut.csv.gz"}, "corpora.text.path: cut.csv.gz: "),
+        ({"path": "latin"}, "2.txt is not UTF-8 (invalid continuation byte at byte 0); save it as UTF-8"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_option(tmp_path, options, message):
@@ -129,6 +176,10 @@ def test_a_mistake_is_one_line_that_names_the_option(tmp_path, options, message)
     (tmp_path / "notes.txt").write_text("a note")
     (tmp_path / "broken.parquet").write_text("no")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "twice.csv").write_text("text,a,text\na,b,c\n")
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-9])
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin/2.txt").write_bytes("ère".encode("latin-1"))
     with pytest.raises(BackdoorError) as caught:
         text_corpus(tmp_path, **options).records(np.random.default_rng(0))
     assert message in str(caught.value)
