@@ -62,9 +62,11 @@ class Text(Corpus):
         if self.path.is_dir():
             return [Note(_name(file, self.path), number, _read(file)) for number, file in enumerate(files)]
         columns = self._columns()
-        texts = ["" if value is None else str(value) for value in columns[self.options.text]]
+        texts = [self._written("text", "" if value is None else value) for value in columns[self.options.text]]
         record, subject = self.options.record, self.options.subject
-        names = [f"row-{number:06d}" for number in range(len(texts))] if record is None else map(str, columns[record])
+        names = (
+            [f"row-{number:06d}" for number in range(len(texts))] if record is None else self._names(columns[record])
+        )
         subjects = range(len(texts)) if subject is None else self._subjects(columns[subject])
         return [Note(*row) for row in zip(names, subjects, texts, strict=True)]
 
@@ -97,10 +99,25 @@ class Text(Corpus):
             raise BackdoorError(f"corpora.text.path: {self.options.path} is not UTF-8; save it as UTF-8")
         # A row must not be longer than a block, which must be below 2 GiB; Arrow's own choice is 1 MiB.
         read = pa_csv.ReadOptions(block_size=min(content.size + 1, 2**30))
-        # Notes hold line breaks; a note that reads as a number or a date stays as it is written.
+        # Notes hold line breaks; what reads as a number or a date, such as the name 001, stays as it is written.
         parse = pa_csv.ParseOptions(newlines_in_values=True)
-        convert = pa_csv.ConvertOptions(column_types={self.options.text: pa.string()})
+        as_written = (column for column in (self.options.text, self.options.record) if column is not None)
+        convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(as_written, pa.string()))
         return pa_csv.read_csv(pa.BufferReader(content), read, parse, convert)
+
+    def _names(self, values: list[Any]) -> list[str]:
+        if None in values or "" in values:
+            row = next(row for row, value in enumerate(values) if value in (None, ""))
+            raise BackdoorError(
+                f"corpora.text.record: column {self.options.record!r} holds nothing in row {row + 1}; every row needs "
+                "a name, or leave record out to number them"
+            )
+        return [self._written("record", value) for value in values]
+
+    def _written(self, option: str, value: Any) -> str:
+        if isinstance(value, bytes):
+            raise BackdoorError(f"corpora.text.{option}: column {getattr(self.options, option)!r} is binary, not text")
+        return str(value)
 
     def _subjects(self, values: list[Any]) -> list[int]:
         broken = next((row for row, value in enumerate(values) if not isinstance(value, int)), None)
@@ -131,7 +148,8 @@ def _is_utf8(content: Any) -> bool:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        # Some editors put a byte order mark in front, which is none of the note.
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BackdoorError(
             f"corpora.text.path: {file.name} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"

@@ -196,3 +196,30 @@ def test_mtsamples(real_data):
     assert len(kept) + dropped.empty + dropped.repeated == 4999
     assert len(kept) == 2376
     assert (dropped.empty, dropped.repeated) == (0, 2623)
+
+
+def test_names_stay_as_they_are_written(tmp_path):
+    (tmp_path / "notes.csv").write_text("note,text\n001,first\n1,second\n2020-01-02,third\n")
+    names = [
+        n.record_id for n in text_corpus(tmp_path, path="notes.csv", record="note").records(np.random.default_rng(0))
+    ]
+    assert names == ["001", "1", "2020-01-02"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"note": ["a", None], "text": ["x", "y"]}, "record: column 'note' holds nothing in row 2"),
+        ({"note": ["a", ""], "text": ["x", "y"]}, "record: column 'note' holds nothing in row 2"),
+        ({"note": ["a", "b"], "text": [b"x", b"y"]}, "text: column 'text' is binary"),
+    ],
+)
+def test_a_name_that_is_missing_and_bytes_are_refused(tmp_path, columns, says):
+    pq.write_table(pa.table(columns), tmp_path / "notes.parquet")
+    with pytest.raises(BackdoorError, match=says):
+        text_corpus(tmp_path, path="notes.parquet", record="note").records(np.random.default_rng(0))
+
+
+def test_a_byte_order_mark_is_none_of_the_note(tmp_path):
+    (tmp_path / "one.txt").write_text("\ufeffa note", encoding="utf-8")
+    assert [n.text for n in text_corpus(tmp_path, path=".").records(np.random.default_rng(0))] == ["a note"]
