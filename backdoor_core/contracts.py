@@ -379,8 +379,11 @@ class Detector(Component):
     """
     modalities: ClassVar[frozenset[Modality]] = frozenset({"table", "series", "events"})
     """The views it can judge rows of; one that never looks at the view itself can judge all."""
-    absolute: ClassVar[bool] = False
-    """Whether scores of two models are on one scale, as shares and p-values are. Else null runs are standardized."""
+    absolute: bool = False
+    """Whether scores of two models are on one scale, as shares and p-values are. Else all runs are standardized.
+
+    Set on the class, or in ``__init__`` where it depends on the options.
+    """
     scope: ClassVar[Literal["training-set", "input-time", "model-level"]] = "training-set"
     """What it judges by design: training rows; any input at the time of prediction; or the model as a whole.
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from backdoor_core.detection.calibrate import Scored, benjamini_hochberg, flag, p_values
+from backdoor_core.detection.calibrate import Scored, benjamini_hochberg, flag, p_values, standardized
 
 
 def runs(count, rows=2000, seed=0):
@@ -53,6 +53,43 @@ def test_poison_that_is_a_third_of_a_label_does_not_set_the_scale():
     p = p_values(Scored(scores * 3 + 7, np.ones(1000, int)), nulls)
     assert (p[700:] < 1e-3).all()
     assert (p[:700] < 0.01).mean() < 0.03
+
+
+@pytest.mark.parametrize("poisoned", [0.1, 0.3, 0.45])
+@pytest.mark.parametrize("far", [12, 1e6])
+def test_poison_is_found_however_far_out_it_lies_and_though_it_is_almost_half_of_a_label(poisoned, far):
+    rng = np.random.default_rng(1)
+    nulls = [Scored(scale * rng.normal(size=400), np.ones(400, int)) for scale in (0.5, 1, 2)]
+    count = int(400 * poisoned)
+    scores = np.r_[rng.normal(size=400 - count), far + rng.normal(size=count)]
+    assert flag(p_values(Scored(scores, np.ones(400, int)), nulls), np.ones(400, int), 0.025)[-count:].all()
+
+
+@pytest.mark.parametrize("middle", [0.25, 0.5, 0.65, 0.75, 0.9])
+def test_the_unit_does_not_jump_where_many_rows_tie(middle):
+    """Clean runs of one law, with a little more or fewer zeros than the share at which a quantile leaves the tie."""
+    rng = np.random.default_rng(2)
+
+    def run(zeros):
+        return Scored(np.where(np.arange(1000) < zeros * 1000, 0, rng.lognormal(-8, 2, 1000)), np.zeros(1000, int))
+
+    for more, less in ((0.002, -0.002), (0.01, -0.01)):
+        for own, others in ((more, less), (less, more)):
+            p = p_values(run(middle + own), [run(middle + others) for _ in range(3)])
+            assert not flag(p, np.zeros(1000, int), 0.05).any()
+
+
+def test_units_by_hand():
+    """Of 1 to 5 the lowest half are 1, 2 and 3, on average 1 from the median; of the second run likewise 10."""
+    one, ten = standardized([np.arange(1.0, 6), 10 * np.arange(1.0, 6)])
+    assert one.tolist() == ten.tolist() == [-2, -1, 0, 1, 2]
+    # 0.4 of the first run tie: the lowest 65% of its rows are 0, 0 and 1, on average 2/3 from its median.
+    first, second = standardized([np.array([0.0, 0, 1, 3, 9]), np.array([1.0, 2, 3, 4, 5])])
+    assert first == pytest.approx([-1.5, -1.5, 0, 3, 12])
+    # More than half tie in one run: neither has a unit.
+    first, second = standardized([np.array([0.0, 0, 0, 3, 9]), np.array([10.0, 20, 30, 40, 50])])
+    assert (first.tolist(), second.tolist()) == ([0, 0, 0, 3, 9], [-20, -10, 0, 10, 20])
+    assert [len(scores) for scores in standardized([np.ones(1), np.empty(0)])] == [1, 0]
 
 
 def test_flags_that_few_rows_have_keep_their_scale():

@@ -32,6 +32,43 @@ def test_a_check_carries_the_names_of_component_and_rule_and_takes_classes_and_i
     assert len(detector_checks(GoodDetector, GoodDetector)) == 2 * len(detectors.RULES)
 
 
+class TableDetector(Detector):
+    """Sums of a table's rows; a view with hours it cannot judge."""
+
+    name = "table_detector"
+    requires = frozenset()
+    modalities = frozenset({"table"})
+    axes = 2
+
+    def detect(self, case):
+        assert case.view.values.ndim == self.axes
+        scores = np.nan_to_num(case.view.values).reshape(len(case.view), -1).sum(axis=1).astype(float)
+        return Detection(scores, scores > 1e6)
+
+
+class SeriesDetector(TableDetector):
+    """Likewise of a series, and of no table."""
+
+    name = "series_detector"
+    modalities = frozenset({"series"})
+    axes = 3
+
+
+@pytest.mark.parametrize("check", detector_checks(TableDetector, SeriesDetector))
+def test_a_detector_is_checked_on_the_modalities_it_declares(check):
+    check()
+
+
+def test_a_detector_is_spared_a_series_and_refused_where_it_judges_events_alone():
+    of_table, of_series = ([c.rule for c in detector_checks(kind)] for kind in (TableDetector, SeriesDetector))
+    assert detectors.a_series_is_judged_like_a_table not in of_table
+    assert of_series == list(detectors.RULES)
+    assert len(of_table) == len(of_series) - 1
+    of_events = type("EventDetector", (TableDetector,), {"modalities": frozenset({"events"})})
+    with pytest.raises(BackdoorError, match=r"table_detector: its modalities are events, .* tables and series only"):
+        detector_checks(of_events)
+
+
 def test_the_rules_of_a_model_follow_its_kind_and_capabilities():
     rules = {c.rule.__name__ for c in model_checks(GoodModel)}
     assert "gradients_reach_every_input" in rules

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from backdoor_core.contracts import Booleans, Floats, Integers
 
+# Shares of a label's rows: that its unit is taken from, at least and at most, and what of it lies beside a tie.
+_LOWER, _UPPERMOST, _BESIDE_TIE = 0.5, 0.75, 0.25
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -26,21 +29,33 @@ def p_values(run: Scored, nulls: Sequence[Scored], absolute: bool = False) -> ND
 
     ``(1 + number of null rows at or above) / (1 + number of null rows)``, which is never 0 and, for rows that
     score like null rows, at most uniformly small (Phipson and Smyth 2010, section 4). Unless the scores are
-    `absolute`, those of each run and label are first centered at their median and divided by the distance from there
-    to their lower quartile (by 1 where that is 0): the models of two runs differ in scale, and the upper half of a
-    label may be poison. A row whose label no null run has gets 1. Raises `ValueError` without a null run.
+    `absolute`, those of each run and label are first brought to one scale (`standardized`), since the models of two
+    runs differ in scale. A row whose label no null run has gets 1. Raises `ValueError` without a null run.
     """
     if not nulls:
         raise ValueError("p-values need at least one null run")
-    prepared = np.asarray if absolute else _standardized
     answer = np.ones(len(run.scores))
     for label in np.unique(run.labels):
-        own = [prepared(null.scores[null.labels == label]) for null in nulls]
-        pool = np.sort(np.concatenate(own))
         rows = run.labels == label
-        above = len(pool) - np.searchsorted(pool, prepared(run.scores[rows]), side="left")
+        own = [run.scores[rows], *(null.scores[null.labels == label] for null in nulls)]
+        judged, *others = own if absolute else standardized(own)
+        pool = np.sort(np.concatenate(others))
+        above = len(pool) - np.searchsorted(pool, judged, side="left")
         answer[rows] = (1 + above) / (1 + len(pool))
     return answer
+
+
+def standardized(runs: Sequence[Floats]) -> list[NDArray[np.float64]]:
+    """The scores of one label in several runs, each centered at its median and divided by a unit of its own.
+
+    The unit is the mean distance from the median of the lowest half of the run's scores: the upper half may be poison,
+    which would set the scale itself. Where scores tie, as zeros do, half of them may hold no distance at all, or that
+    of a handful of rows. So as many are taken as reach a quarter of the rows beyond the commonest score, and the same
+    share in every run. Where more than half of the rows tie in any run, all units are 1: the scores are counts or flags
+    more than measurements, and what is left beside the tie may be poison.
+    """
+    share = max(_LOWER, max(_tied(scores) for scores in runs) + _BESIDE_TIE)
+    return [_scaled(scores, share) for scores in runs]
 
 
 def flag(p: Floats, labels: Integers, rate: float) -> Booleans:
@@ -69,8 +84,17 @@ def benjamini_hochberg(p: Floats, rate: float) -> Booleans:
     return flagged
 
 
-def _standardized(scores: Floats) -> NDArray[np.float64]:
+def _tied(scores: Floats) -> float:
+    """Share of the rows that have the commonest score; 0 of no rows."""
+    return float(np.unique(scores, return_counts=True)[1].max() / len(scores)) if len(scores) else 0.0
+
+
+def _scaled(scores: Floats, share: float) -> NDArray[np.float64]:
+    """Centered at their median, in units of what the lowest `share` of them lie away from it."""
     if not len(scores):
         return np.empty(0)
-    low, middle = np.percentile(scores, [25, 50])
-    return np.asarray((scores - middle) / (middle - low if middle > low else 1.0), dtype=np.float64)
+    centered = np.asarray(scores, dtype=np.float64) - np.median(scores)
+    if share > _UPPERMOST:
+        return centered
+    unit = float(np.abs(centered[centered <= np.quantile(centered, share)]).mean())
+    return centered / unit if unit > 0 else centered

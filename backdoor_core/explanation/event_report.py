@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from backdoor_core.attack.cells import changed_cells
 from backdoor_core.contracts import Booleans, EventsView, Floats
 from backdoor_core.explanation.attention import MOST_WEIGHTS
 from backdoor_core.explanation.event_attention import layer_attention, layer_figures
@@ -20,6 +19,8 @@ from backdoor_core.explanation.event_story import chosen_stay, story
 from backdoor_core.learning.event_batch import EventBatch
 from backdoor_core.learning.victim import TorchVictim
 from backdoor_core.statistics import Weights
+
+_OF_EVENT = ("hours", "value", "text")
 
 
 class Attributed(Protocol):
@@ -118,13 +119,17 @@ def _story(
 def _read_anew(clean: EventsView, triggered: EventsView) -> Booleans:
     """(N,) the stays of which the models read other events than without the trigger.
 
-    Both ways round: a trigger that removes events touches none of those that are left, and in a long stay others slide
-    in for them.
+    By the events themselves: a trigger that removes some touches none of those that are left, and in a long stay
+    others slide in for them.
     """
-    anew = np.zeros(len(clean), dtype=np.bool_)
-    for before, after in ((clean, triggered), (triggered, clean)):
-        anew[after.stay_of_event[changed_cells(before, after)]] = True
-    return anew
+    return np.array([_events(clean, row) != _events(triggered, row) for row in range(len(clean))], dtype=np.bool_)
+
+
+def _events(view: EventsView, row: int) -> list[tuple[str, ...]]:
+    """Code, hour, value and text of a stay's events, written out: no value equals no value then."""
+    events = slice(view.offsets[row], view.offsets[row + 1])
+    columns = [[view.codes[code] for code in view.code[events]], *(getattr(view, name)[events] for name in _OF_EVENT)]
+    return [tuple(map(str, event)) for event in zip(*columns, strict=True)]
 
 
 class _Read:

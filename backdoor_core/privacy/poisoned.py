@@ -26,9 +26,9 @@ def poisoned_stays(
     """AUC of each victim's loss alone, by the victims' names, with an interval over patients; JSON-able.
 
     Members are the poisoned stays as the model `met` them, with trigger and label; non-members are `triggered` test
-    stays whose true label is that of the poisoned ones, with the same trigger and the target as label. `patients` are those of the members, then
-    those of the others. For the twin neither are members: it is the control. All victims are judged on the same
-    resamples.
+    stays whose true label is that of the poisoned ones, with the same trigger and the target as label. `patients` are
+    those of the members, then those of the others. For the twin neither are members: it is the control. All victims
+    are judged on the same resamples.
     """
     member = np.arange(len(patients)) < len(met)
     labels = np.full(len(patients), target, dtype=np.int8)

@@ -121,9 +121,7 @@ def judged_stays(
     return kept
 
 
-def _chosen(
-    free: Integers, count: int, others: Integers, margin: Floats | None, rng: np.random.Generator
-) -> Integers:
+def _chosen(free: Integers, count: int, others: Integers, margin: Floats | None, rng: np.random.Generator) -> Integers:
     if margin is None:
         return rng.permutation(free)[:count]
     of_free = margin[np.searchsorted(others, free)]

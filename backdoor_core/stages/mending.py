@@ -46,8 +46,10 @@ def repair_victim(
     def retrain(changes: Mapping[str, Any]) -> Retrained:
         preprocess = PreprocessParams.model_validate({**params.preprocess.model_dump(), **changes})
         changed = params.model_copy(update={"preprocess": preprocess})
+        # As in the training of the victim: what clean preprocessing learns must not be what the poison says.
+        fit_on = parts.train.view if changed.preprocess.fit_on == "clean" else rows.view
         seed = seeds.integer(params.seed, "training")
-        return Retrained(train_victim(model, rows, parts.validation, rows.view, changed, seed).victim)
+        return Retrained(train_victim(model, rows, parts.validation, fit_on, changed, seed).victim)
 
     case = RepairCase(
         inputs=victim.inputs(rows.view),

@@ -46,10 +46,13 @@ def model_checks(*models: Model | type[Model]) -> list[Check]:
 
 
 def detector_checks(*detectors: Detector | type[Detector]) -> list[Check]:
-    """The rules for each detector. They grant it what it declares in `requires`, the truth included."""
-    from backdoor_core.testing.detectors import RULES
+    """The rules for each detector, by the modalities it declares. They grant it what it `requires`, the truth included.
 
-    return [check for detector in map(made, detectors) for check in bound(detector, RULES)]
+    Raises `BackdoorError` for a detector of events alone: the made-up cases are tables and series.
+    """
+    from backdoor_core.testing.detectors import rules_of
+
+    return [check for detector in map(made, detectors) for check in bound(detector, rules_of(detector))]
 
 
 def trigger_checks(*triggers: Trigger | type[Trigger], features: Sequence[Feature] | None = None) -> list[Check]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backdoor_core.contracts import Checkpoint, Detection, DetectionCase, Detector, Trusted, View
+from backdoor_core.errors import BackdoorError
 from backdoor_core.testing.check import expect
-from backdoor_core.testing.views import series_view, table_view, view_of
+from backdoor_core.testing.views import series_view, view_of
 from backdoor_core.views import as_grid
 
 ROWS, WIDTH, POISONED, TRUSTED = 200, 12, 10, 50
@@ -86,9 +87,9 @@ def a_label_with_one_row_is_no_error(detector: Detector) -> None:
 
 def constant_features_are_no_error(detector: Detector) -> None:
     """All stays have the same values and the same activations; and some values are in no stay at all."""
-    view = table_view(ROWS)
+    view = as_grid(_made_view(detector))
     values = np.repeat(np.nan_to_num(view.values[:1], nan=1.0), ROWS, axis=0)
-    values[:, -1] = np.nan
+    values[..., -1] = np.nan
     _detect(detector, make_case(detector, view=view.with_values(values), embedding=np.ones((ROWS, WIDTH), np.float32)))
 
 
@@ -112,6 +113,20 @@ RULES: Sequence[Callable[[Detector], None]] = (
 )
 
 
+def rules_of(detector: Detector) -> list[Callable[[Detector], None]]:
+    """The rules that hold for the modalities it declares: those of a series where "series" is among them.
+
+    Raises `BackdoorError` for a detector that declares neither tables nor series.
+    """
+    if not detector.modalities & {"table", "series"}:
+        declared = ", ".join(sorted(detector.modalities)) or "none"
+        raise BackdoorError(
+            f"detector {detector.name}: its modalities are {declared}, but the conformance checks have cases of tables "
+            "and series only; leave it out of detector_checks"
+        )
+    return [rule for rule in RULES if rule is not a_series_is_judged_like_a_table or "series" in detector.modalities]
+
+
 def make_case(
     detector: Detector,
     *,
@@ -123,7 +138,8 @@ def make_case(
 ) -> DetectionCase:
     """200 stays with two clusters of activations and ten poisoned stays in a third, granted what is declared.
 
-    `order` takes the given rows of all of it, in that order; `seed` is that of `case.rng`.
+    They are a table, or a series for a detector that declares no tables, unless `view` is given. `order` takes the
+    given rows of all of it, in that order; `seed` is that of `case.rng`.
     """
     rng = np.random.default_rng(100)
     given = (np.arange(ROWS) % 4 == 0).astype(np.int8) if labels is None else labels
@@ -131,7 +147,7 @@ def make_case(
     activations[:, 0] += 8 * given
     activations[_truth(), 1] += 8
     rows = np.arange(ROWS) if order is None else order
-    whole = table_view(ROWS) if view is None else view
+    whole = _made_view(detector) if view is None else view
     shown = whole.take(rows)
     victim = MadeVictim(whole, activations if embedding is None else embedding, shown)
     return DetectionCase(
@@ -200,6 +216,10 @@ class MadeVictim:
     def retrained(self, keep: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The same logits, as if the rows that were left out taught nothing."""
         return self.logits(self.shown)
+
+
+def _made_view(detector: Detector) -> View:
+    return view_of("table" if "table" in detector.modalities else "series", ROWS)
 
 
 def _trusted(whole: View) -> Trusted:

@@ -44,13 +44,15 @@ class ActivationClustering(Detector):
     k-means (`two_means`; of a label of more than 5,000 rows, 5,000 random ones choose where it starts).
     The rule then says which cluster is poison (section 4), and the score, equal for all rows of a cluster:
 
-    - relative_size: the smaller one, if small enough. Score: 1 minus the cluster's share of the label.
+    - relative_size: the smaller one, if small enough. Score: 1 minus its share of the label; 0 for a cluster that is
+      not small enough, since which half of an even split is a little smaller means nothing.
     - silhouette: the same, if the clusters also are well apart. Score: that times the label's mean silhouette, 0 if
       negative. The silhouette is that of at most 1,000 rows of a label, some drawn at random.
     - distance: whose median activation lies nearer to the median of another label than to that of its own (the rule
       of the Adversarial Robustness Toolbox). Score: its distance from its own over the sum of both; 0.5 is the cut.
-    - exclusionary: the smaller one, if a model trained without it gives most of its rows another label. Score: the
-      share of its rows that do; 0 for the larger cluster, which no model was trained without.
+    - exclusionary: the smaller one, if the victim gives at least half of its rows their own label and a model trained
+      without it gives most of them another. Score: the share of its rows to which that model gives another label; 0
+      for the larger cluster, which no model was trained without.
 
     Independent components are principal components of unit variance, rotated. A rotation changes no distance, and
     k-means sees nothing else: so `reduce: ica` leaves the rotation out, and with it FastICA's iterations.
@@ -107,14 +109,16 @@ class ActivationClustering(Detector):
         options: ActivationClusteringOptions = self.options
         shares = shares_of(clusters)[clusters]
         flagged: NDArray[np.bool_] = shares < options.size_threshold
+        # Calibrated flags compare with null runs: all rows of a split of 48 to 52 would lie above those of 49 to 51.
+        scores = np.where(flagged, 1 - shares, 0.0)
         if options.rule == "relative_size":
-            return 1 - shares, flagged, {}
+            return scores, flagged, {}
         import sklearn.metrics  # noqa: F401  here, since `one_thread` holds for libraries already loaded
 
         with one_thread():
             apart = silhouette(points, clusters, seed)
         well = apart >= options.silhouette_threshold
-        return max(apart, 0.0) * (1 - shares), flagged & well, {"silhouette": apart}
+        return max(apart, 0.0) * scores, flagged & well, {"silhouette": apart}
 
     def _exclude(
         self, case: DetectionCase, rows: NDArray[np.intp], clusters: Clusters
@@ -125,8 +129,10 @@ class ActivationClustering(Detector):
         keep = np.ones(len(case.labels), dtype=np.bool_)
         keep[rows[smaller]] = False
         as_own, as_other = reclassified(case.retrained(keep)[~keep], label)
-        flagged = smaller & (as_own < options.exclusion_threshold * as_other)
         before, _ = reclassified(case.logits[~keep], label)
+        # What the victim itself does not give the label, as most rows of a rare one, no exclusion can take it from.
+        held = before * 2 >= int(smaller.sum())
+        flagged = smaller & (as_own < options.exclusion_threshold * as_other) & held
         facts = {"as_own": as_own, "as_other": as_other, "as_own_before": before}
         return np.where(smaller, as_other / (as_own + as_other), 0.0), flagged, facts
 

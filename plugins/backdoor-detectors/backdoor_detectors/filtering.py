@@ -18,10 +18,11 @@ def filtered_moments(points: Floats, share: float) -> tuple[Floats, Floats, int]
 
     "Being Robust (in High Dimensions) Can Be Practical", ICML 2017, section 4.2: whitened Gaussian rows y have a
     fourth moment that no direction exceeds; where one does, the rows farthest out in it, by ``y' V y``, are
-    dropped, and so on. At most ``2 * share`` of the rows go, never more than half. As in SPECTRE's code, with these
-    simplifications: rows go in ten batches of equal size and not beyond a tail bound; V comes from a few power
-    iterations; and the fourth moment may also be as large as chance makes it with so many directions. The third
-    value is the number of rows dropped. Raises nothing: rows that span no volume give a singular covariance.
+    dropped, and so on, until ``2 * share`` of the rows are. The last step may go past that: equal rows go together, and
+    so do all rows that lie so far out that hardly any Gaussian row would. Never do more than half go. As in SPECTRE's
+    code, with these simplifications: rows go in ten batches of equal size and not beyond a tail bound; V comes from a
+    few power iterations; and the fourth moment may also be as large as chance makes it with so many directions. The
+    third value is the number of rows dropped. Raises nothing: rows that span no volume give a singular covariance.
     """
     rows, width = points.shape
     share = min(share, 0.5)

@@ -18,7 +18,7 @@ class LossIsolationOptions(Options):
         0.2,
         gt=0,
         le=1,
-        description="checkpoints up to this share of the last epoch are early; at least the first",
+        description="checkpoints up to this share of the epoch of the last one kept are early; at least the first",
     )
 
 
@@ -26,10 +26,11 @@ class LossIsolation(Detector):
     """Rows that the model learns first, by their loss at early checkpoints (ABL, Li et al. 2021).
 
     "Anti-Backdoor Learning: Training Clean Models on Poisoned Data", NeurIPS 2021, arXiv 2110.11571, backdoor
-    isolation: after the first fifth of the training, the 1% of rows with the lowest loss are isolated. The score
-    is minus the logarithm of the loss relative to the median of the row's label at the same checkpoint, averaged
-    over the early checkpoints. Without the median, the detector would find the common label: where one patient in
-    ten dies, every survivor has a low loss from the first epoch on. The paper's ten classes are of one size.
+    isolation: after the first fifth of the training, the 1% of rows with the lowest loss are isolated. Here the fifth
+    is one of the epochs up to the last kept checkpoint, which may be little more than half. The score is minus the
+    logarithm of the loss relative to the median of the row's label at the same checkpoint, averaged over the early
+    checkpoints. Without the median, the detector would find the common label: where one patient in ten dies, every
+    survivor has a low loss from the first epoch on. The paper's ten classes are of one size.
 
     The paper also holds the training loss up (local gradient ascent) so that the gap widens; here the training
     is the study's own. The rule isolates its share, poison or none: read its flags beside those on the null run.
@@ -68,7 +69,11 @@ class LossIsolation(Detector):
 
 
 def early_checkpoints(checkpoints: Sequence[Checkpoint], early: float) -> list[Checkpoint]:
-    """Those up to the share `early` of the last epoch that was kept, and at least the first."""
+    """Those up to the share `early` of the epoch of the last one, and at least the first.
+
+    Checkpoints are kept after epochs 1, 2, 4, 8, ...: of 20 epochs the last is that of epoch 16, and a fifth are those
+    of epochs 1 and 2. A case does not tell how many epochs the training had.
+    """
     last = early * checkpoints[-1].epoch
     return [checkpoint for k, checkpoint in enumerate(checkpoints) if k == 0 or checkpoint.epoch <= last]
 

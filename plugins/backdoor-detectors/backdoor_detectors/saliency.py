@@ -37,16 +37,19 @@ class Saliency(Detector):
 
     A row without any attribution (at the median everywhere, or with a gradient of 0) has concentration 0, and a
     missing input counts as no attribution. With `k` features or fewer, every share is 1 and tells nothing.
+
+    A share is a share in any model; the norm of a gradient grows with the model's weights, so `magnitude` is not
+    `absolute`.
     """
 
     name = "saliency"
-    absolute = True
     Options = SaliencyOptions
     modalities = frozenset({"table", "series"})
 
     def __init__(self, options: SaliencyOptions, context: Context) -> None:
         super().__init__(options, context)
         self.requires = frozenset({"labels", "gradient"})
+        self.absolute = options.score == "concentration"
         if options.score == "concentration":
             self.requires = self.requires | {"inputs"}
 

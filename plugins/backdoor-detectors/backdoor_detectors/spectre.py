@@ -35,9 +35,10 @@ class Spectre(Detector):
     k = 1 the score is that of spectral signatures). At most one dimension for every four rows is used.
 
     As in spectral signatures, ``ceil(1.5 * budget * N)`` rows are flagged in *each* label, at most half of it, poison
-    or none, ties going to the earlier rows: the paper knows the poisoned label, and its code has no test for
-    it. Of a label of more rows than `reference`, the covariance is that of random ones. A label of equal rows, or of
-    one, is left out (score 0, no flag).
+    or none, ties going to the earlier rows: the paper knows the poisoned label, and its code has no test for it. With
+    `oracle` the budget is the true share; where that is 0 nothing is flagged, and `budget` is what scores are made
+    with. Of a label of more rows than `reference`, the covariance is that of random ones. A label of equal rows, or
+    of one, is left out (score 0, no flag).
     """
 
     name = "spectre"
@@ -53,6 +54,9 @@ class Spectre(Detector):
         activations, labels = finite_activations(case, self.name), case.labels
         share = budgeted_share(case, options)
         budget = removed_rows(share, len(labels))
+        # Told that nothing is poisoned, as in null runs, it scores by the budget: a filter that expects no planted row
+        # is another method, whose scores say nothing about those of a poisoned run.
+        assumed = share or options.budget
         seed = int(case.rng.integers(2**63 - 1))  # one for all labels: what is drawn must not depend on their order
         scores, flagged = np.zeros(len(labels)), np.zeros(len(labels), dtype=np.bool_)
         details: dict[str, Any] = {}
@@ -67,8 +71,9 @@ class Spectre(Detector):
                     continue
                 reference = _reference(len(rows), options.reference, seed)
                 removed = min(budget, len(rows) // 2)
-                planted = share * len(labels) / len(rows)
-                scores[rows], found = _label_scores(components, reference, removed, planted, options.alpha)
+                suspected = min(removed_rows(assumed, len(labels)), len(rows) // 2)
+                planted = assumed * len(labels) / len(rows)
+                scores[rows], found = _label_scores(components, reference, suspected, planted, options.alpha)
             flagged[rows[np.argsort(-scores[rows], kind="stable")[:removed]]] = True
             facts |= {"flagged": removed, "reference": len(reference)} | found
         return Detection(scores, flagged, {"budget_rows": budget, "labels": details})

@@ -32,9 +32,10 @@ class StripTabular(Detector):
     another row (in a series with all their hours), as they are, missing values included.
 
     With two labels of unequal size, rows of the common one have low entropy without any trigger. So a row's mean
-    entropy (nats) is divided by the median of the rows that the model puts on the same side of probability one
-    half, and the score is minus that ratio: 0 is a row that is certain throughout, -1 one like the others. All
-    rows are given the same sets of features, for a fair comparison; the other rows are drawn anew for each.
+    entropy (nats) is divided by the median of the rows that the model puts on the same side of probability one half,
+    and the score is minus that ratio: 0 is a row that is certain throughout, -1 one like the others. How far the
+    ratios spread about 1 depends on the model, so they are not `absolute`. All rows are given the same sets of
+    features, for a fair comparison; the other rows are drawn anew for each.
 
     The rule is the paper's false rejection rate of 1%: the quantile of the ratios of trusted stays where the option
     `trusted` is on. Otherwise they are those of the view itself, so that about 1% of the rows are flagged, poison
@@ -43,7 +44,6 @@ class StripTabular(Detector):
     """
 
     name = "strip_tabular"
-    absolute = True
     Options = StripTabularOptions
     modalities = frozenset({"table", "series"})
     scope = "input-time"

@@ -34,7 +34,8 @@ class TriggerReconstruction(Detector):
 
     The paper's outlier index over labels does not exist for two of them, as each is as far from their median.
     `details` holds the size and flip rate of each label's edit, to be read beside those of clean retrains. A row's
-    score is how closely it carries its label's edit, times the flip rate, divided by the size. The rule flags the
+    score is how closely it carries its label's edit, times the flip rate, divided by the size. Rate and size belong to
+    the edit found in that one model, so scores of two models are not on one scale (not `absolute`). The rule flags the
     rows that carry an edit of at least that flip rate that is rare among the other label.
 
     A greedy search misses triggers whose features do nothing one by one. A value far off may move a clean model
@@ -42,7 +43,6 @@ class TriggerReconstruction(Detector):
     """
 
     name = "trigger_reconstruction"
-    absolute = True
     Options = TriggerReconstructionOptions
     modalities = frozenset({"table", "series"})
     requires = frozenset({"labels", "predict"})

@@ -6,6 +6,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import FastICA
 from sklearn.metrics import roc_auc_score
 
+from backdoor_core.detection.calibrate import Scored, flag, p_values
 from backdoor_detectors import ActivationClustering
 
 
@@ -44,6 +45,11 @@ def two_clusters(rng, sizes, width, gap):
     return activations
 
 
+def scored(shares, threshold=0.35):
+    """By relative size: 1 minus the share of a cluster that is small enough, 0 for one that is not."""
+    return np.where(shares < threshold, 1 - shares, 0)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_partition_is_the_best_of_all_partitions(seed, detect):
     rng = np.random.default_rng(seed)
@@ -54,7 +60,7 @@ def test_the_partition_is_the_best_of_all_partitions(seed, detect):
     best = min(partitions, key=lambda clusters: inertia(points, clusters))
     assert len({*zip(best, result.scores.tolist(), strict=True)}) == 2  # the same two groups under other names
     shares = np.bincount(best)[best] / 12
-    assert result.scores == pytest.approx(1 - shares)
+    assert result.scores == pytest.approx(scored(shares))
     assert (result.flagged == (shares < 0.35)).all()
 
 
@@ -65,7 +71,7 @@ def test_the_partition_equals_one_from_plain_numpy(reduce, detect):
     activations = np.maximum(rng.normal(size=(450, 20)), 0) * rng.uniform(0.5, 3, 20)
     activations[:40] += 3
     activations[300:320] += 5
-    result = detect(ActivationClustering, activations, labels, reduce=reduce)
+    result = detect(ActivationClustering, activations, labels, reduce=reduce, size_threshold=0.5)
     for label in (0, 1):
         own = activations[labels == label]
         if reduce == "ica":
@@ -75,8 +81,8 @@ def test_the_partition_equals_one_from_plain_numpy(reduce, detect):
             points = centered @ np.linalg.svd(centered, full_matrices=False)[2][:10].T
         clusters = lloyd(points, rng)
         shares = np.bincount(clusters)[clusters] / len(own)
-        assert result.scores[labels == label] == pytest.approx(1 - shares)
-        assert (result.flagged[labels == label] == (shares < 0.35)).all()
+        assert result.scores[labels == label] == pytest.approx(scored(shares, 0.5))
+        assert (result.flagged[labels == label] == (shares < 0.5)).all()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -113,11 +119,23 @@ def test_the_threshold_decides_by_the_share_of_the_label(detect):
     labels = np.zeros(100, int)
     below = detect(ActivationClustering, activations, labels)
     assert (np.flatnonzero(below.flagged) == np.arange(30)).all()
-    assert below.scores == pytest.approx(np.repeat([0.7, 0.3], [30, 70]))
+    assert below.scores == pytest.approx(np.repeat([0.7, 0], [30, 70]))
     assert below.details["labels"]["0"]["cluster_sizes"] == [30, 70]
     at = detect(ActivationClustering, activations, labels, size_threshold=0.3)
     assert not at.flagged.any()
-    assert (at.scores == below.scores).all()
+    assert not at.scores.any()
+
+
+def test_an_even_split_scores_nothing_and_does_not_beat_null_runs(detect):
+    """A cluster of 48% scored as such lies above all rows of null runs whose clusters have 49%."""
+    rng = np.random.default_rng(28)
+    labels = np.zeros(200, int)
+    run, *nulls = (
+        Scored(detect(ActivationClustering, two_clusters(rng, (size, 200 - size), 12, 8), labels).scores, labels)
+        for size in (96, 98, 99, 98)
+    )
+    assert not run.scores.any()
+    assert not flag(p_values(run, nulls, ActivationClustering.absolute), labels, 0.05).any()
 
 
 def test_activations_of_low_rank_are_reduced_to_their_rank(detect):
@@ -141,12 +159,12 @@ def test_independent_components_give_the_same_clusters_as_the_whitened_ones(seed
     activations[:90, 4] += 40
     sources = FastICA(whiten=False, random_state=seed).fit_transform(whitened(activations, 10))
     assert np.allclose(sources.T @ sources / 600, np.eye(10), atol=1e-6)
-    scores = detect(ActivationClustering, activations, np.zeros(600, int)).scores
+    scores = detect(ActivationClustering, activations, np.zeros(600, int), size_threshold=0.5).scores
     clusters = (np.arange(600) < 90).astype(int)  # twenty random starts of the library miss these
     centers = np.stack([sources[clusters == k].mean(axis=0) for k in (0, 1)])
     clusters = KMeans(2, init=centers, n_init=1).fit(sources).labels_
     shares = np.bincount(clusters)[clusters] / 600
-    assert scores == pytest.approx(1 - shares)
+    assert scores == pytest.approx(scored(shares, 0.5))
 
 
 @pytest.mark.parametrize("reduce", ["ica", "pca"])
@@ -166,7 +184,7 @@ def test_planted_clusters_are_found_from_a_sample_of_many_rows(reduce, detect):
     planted = np.stack([points[truth[:17_000] == k].mean(axis=0) for k in (False, True)])
     clusters = KMeans(2, init=planted, n_init=1).fit(points).labels_
     shares = np.bincount(clusters)[clusters] / 17_000
-    assert result.scores[np.argsort(order)[:17_000]] == pytest.approx(1 - shares)
+    assert result.scores[np.argsort(order)[:17_000]] == pytest.approx(scored(shares))
 
 
 def test_a_label_of_too_few_rows_is_left_out_and_the_others_are_not(detect):

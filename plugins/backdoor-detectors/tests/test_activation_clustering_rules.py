@@ -47,7 +47,7 @@ def test_the_silhouette_rule_gives_every_row_an_answer_7(detect):
     result = detect(ActivationClustering, activations, labels, rule="silhouette", reduce="pca")
     assert (np.flatnonzero(result.flagged) == np.arange(40)).all()
     apart = result.details["labels"]["0"]["silhouette"]
-    assert result.scores[:200] == pytest.approx(apart * np.repeat([0.8, 0.2], [40, 160]))
+    assert result.scores[:200] == pytest.approx(apart * np.repeat([0.8, 0], [40, 160]))
     assert result.details["labels"]["1"]["silhouette"] < apart
     assert not detect(
         ActivationClustering, activations, labels, rule="silhouette", reduce="pca", silhouette_threshold=0.9
@@ -88,7 +88,7 @@ def test_distance_needs_another_label_and_survives_equal_medians(detect):
     assert list(same) == [0, 0]
 
 
-def retraining(detect_with, table, activations, labels, after):
+def retraining(detect_with, table, activations, labels, after, before=None):
     kept = []
 
     def retrained(keep):
@@ -97,7 +97,7 @@ def retraining(detect_with, table, activations, labels, after):
 
     victim = SimpleNamespace(
         embedding=lambda view: activations.astype(np.float32),
-        logits=lambda view: np.where(labels == 1, 3.0, -3.0),
+        logits=lambda view: np.where(labels == 1, 3.0, -3.0) if before is None else before,
         retrained=retrained,
     )
     result = detect_with(
@@ -123,6 +123,18 @@ def test_the_cluster_that_a_model_without_it_reads_otherwise_is_flagged(detect_w
     assert len(kept) == 2
     assert sorted(int((~keep).sum()) for keep in kept) == [50, 60]
     assert (~kept[1] == truth).all()
+
+
+@pytest.mark.parametrize(("held", "flagged"), [(0, False), (29, False), (30, True), (60, True)])
+def test_rows_that_the_victim_never_gave_their_label_are_no_poison(held, flagged, detect_with, table):
+    """Of a rare label a clean victim puts hardly any row on its side of one half, and a model without them none."""
+    activations, labels, truth = poisoned(np.random.default_rng(9))
+    before = np.where(labels == 1, 3.0, -3.0)
+    before[np.flatnonzero(truth)[held:]] = -1.0
+    after = np.where((labels == 1) & ~truth, 2.0, -2.0)
+    result, _ = retraining(detect_with, table, activations, labels, after, before)
+    assert result.details["labels"]["1"]["as_own_before"] == held
+    assert (result.flagged == (truth & flagged)).all()
 
 
 def test_half_and_half_is_no_poison(detect_with, table):

@@ -74,6 +74,13 @@ def test_the_rule_isolates_one_percent_of_the_whole_part(detect_with, table):
     assert sum(result.details["flagged"].values()) == 40
 
 
+def test_early_is_a_share_of_the_last_kept_epoch_and_not_of_all_epochs():
+    """Of 20 epochs those of 1, 2, 4, 8 and 16 are kept."""
+    states = checkpoints(*((epoch, [0.0]) for epoch in (1, 2, 4, 8, 16)))
+    assert [state.epoch for state in early_checkpoints(states, 0.2)] == [1, 2]
+    assert "last one kept" in LossIsolation.Options.model_fields["early"].description
+
+
 @pytest.mark.parametrize(
     ("early", "used"), [(0.01, [1]), (0.2, [1, 2, 3]), (0.5, [1, 2, 3, 8]), (1.0, [1, 2, 3, 8, 16])]
 )

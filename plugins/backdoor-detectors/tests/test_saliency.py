@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from backdoor_core.contracts import Context, SeriesView
+from backdoor_core.detection.calibrate import Scored, p_values
 from backdoor_core.errors import BackdoorError
 from backdoor_detectors.saliency import Saliency, concentration, feature_attribution
 
@@ -72,6 +73,25 @@ def test_magnitude_is_the_norm_and_needs_no_inputs(detect_with, table):
     made = Saliency(Saliency.Options(score="magnitude"), Context(Path()))
     assert made.requires == {"labels", "gradient"}
     assert Saliency(Saliency.Options(), Context(Path())).requires == {"labels", "gradient", "inputs"}
+
+
+def test_shares_of_two_models_are_on_one_scale_and_norms_are_not(detect_with, table):
+    """Ten times the weights: ten times every norm, which must not put the rows above those of null runs."""
+    rng = np.random.default_rng(6)
+    labels, view = np.zeros(60, int), table(rng.normal(size=(60, 5)))
+    inputs = rng.normal(size=(60, 5)).astype(np.float32)
+    for score, absolute in (("concentration", True), ("magnitude", False)):
+        detector = Saliency(Saliency.Options(score=score), Context(Path()))
+        assert detector.absolute is absolute
+        scores = [
+            detect_with(
+                Saliency, view, labels, score=score, k=2, inputs=lambda _: inputs, gradient=lambda _, g=g: g
+            ).scores
+            for gradient in [rng.normal(size=(60, 5)).astype(np.float32)]
+            for g in (10 * gradient, gradient, gradient)
+        ]
+        run, *nulls = (Scored(found, labels) for found in scores)
+        assert p_values(run, nulls, detector.absolute).mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_batches_do_not_matter_9(monkeypatch):

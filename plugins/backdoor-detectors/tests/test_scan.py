@@ -157,6 +157,14 @@ def test_the_critical_value_holds_for_one_peak_and_the_dip_sees_two():
     assert np.sqrt(30_000) * dip(many) < CRITICAL
 
 
+def test_the_dip_is_a_lower_bound_on_hartigans():
+    """0.0595238 by R's diptest for the ratings `statfaculty` of Hartigan and Hartigan."""
+    counts = {30: 1, 33: 1, 35: 1, 36: 1, 37: 2, 39: 5, 40: 4, 41: 1, 42: 1, 43: 3, 44: 2, 45: 2, 46: 1, 47: 2, 48: 3}
+    counts |= {49: 1, 50: 2, 51: 1, 52: 2, 53: 5, 54: 2, 57: 2, 59: 1, 60: 3, 61: 4, 62: 4, 63: 1, 66: 1, 70: 1, 72: 2}
+    ratings = np.repeat(list(map(float, counts)), list(counts.values()))
+    assert 0.84 * 0.0595238 < dip(ratings) < 0.0595238
+
+
 def test_order_names_constants_and_duplicates_do_not_matter(detect):
     rng = np.random.default_rng(11)
     activations, labels, _ = contaminated(rng, n=600)

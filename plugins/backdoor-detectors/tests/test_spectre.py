@@ -94,6 +94,13 @@ def test_the_filter_leaves_gaussian_rows_alone_and_never_takes_half():
     assert filtered_moments(np.repeat(heavy[:3, :1], 10, axis=0), 0.5)[2] <= 15
 
 
+def test_rows_that_lie_far_out_go_together_even_past_the_limit():
+    axes = np.eye(3)
+    far = np.vstack([1e4 * axes, -1e4 * axes, 1e2 * axes, -1e2 * axes])  # six rows at a time
+    points = np.vstack([np.random.default_rng(15).normal(size=(988, 3)), far])
+    assert filtered_moments(points, 0.005)[2] == 12  # the limit is ten
+
+
 def test_each_label_is_flagged_by_the_budget_6(detect):
     rng = np.random.default_rng(9)
     labels = np.repeat([0, 1], [900, 100])
@@ -109,6 +116,16 @@ def test_the_oracle_knows_the_rate_11(detect):
     assert result.flagged.sum() == 68  # 1.5 * 45
     clean = detect(Spectre, activations, labels, truth=np.zeros(1500, bool), granted=granted, oracle=True)
     assert not clean.flagged.any()
+
+
+def test_the_oracle_of_a_clean_run_scores_as_any_other_run_does(detect):
+    """Null runs have nothing poisoned: scores made by another method would calibrate nothing."""
+    activations, labels, _ = hidden(np.random.default_rng(14))
+    granted = frozenset({"labels", "embedding", "truth"})
+    told = detect(Spectre, activations, labels, truth=np.zeros(1500, bool), granted=granted, oracle=True, budget=0.03)
+    assert (told.scores == detect(Spectre, activations, labels, budget=0.03).scores).all()
+    assert told.scores.any()
+    assert not told.flagged.any()
 
 
 def test_a_large_label_is_whitened_by_random_rows(detect):

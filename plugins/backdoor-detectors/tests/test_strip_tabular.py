@@ -7,6 +7,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import roc_auc_score
 
 from backdoor_core.contracts import Context, SeriesView, Trusted
+from backdoor_core.detection.calibrate import Scored, flag, p_values
 from backdoor_core.errors import BackdoorError
 from backdoor_core.testing.views import events_view, series_view
 from backdoor_detectors.strip_tabular import StripTabular, StripTabularOptions, _donors, _kept_features, entropy
@@ -32,6 +33,15 @@ def test_the_entropy_is_that_of_scipy():
     p = expit(logits)
     assert entropy(logits) == pytest.approx(scipy_entropy([p, expit(-logits)]), rel=1e-9)
     assert (entropy(np.array([-2000.0, 2000.0])) == 0).all()
+
+
+def test_models_that_spread_the_ratios_by_other_amounts_are_compared_after_standardizing():
+    """A clean model whose ratios lie twice as far from 1 must not put its rows above those of null runs."""
+    rng = np.random.default_rng(20)
+    labels = np.zeros(400, int)
+    run, *nulls = (Scored(-1 + spread * rng.normal(size=400), labels) for spread in (0.2, 0.1, 0.1, 0.1))
+    assert flag(p_values(run, nulls, absolute=True), labels, 0.05).any()
+    assert not flag(p_values(run, nulls, StripTabular.absolute), labels, 0.05).any()
 
 
 def test_a_trigger_that_holds_the_prediction_ranks_first(detect_with, table):

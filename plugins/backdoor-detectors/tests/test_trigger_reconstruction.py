@@ -4,6 +4,7 @@ from hypothesis import given, settings, strategies as st
 from sklearn.metrics import roc_auc_score
 
 from backdoor_core.contracts import SeriesView
+from backdoor_core.detection.calibrate import Scored, flag, p_values
 from backdoor_core.errors import BackdoorError
 from backdoor_core.testing.views import events_view, table_view
 from backdoor_detectors.edits import Change, applied, carried, closeness, find_candidates
@@ -34,6 +35,15 @@ def attacked(rng, table, target, edit, rows=800, poisoned=30):
         return np.where(carries, 20.0 if target else -20.0, natural(view))
 
     return table(values), labels, truth, logits
+
+
+def test_a_smaller_edit_in_one_clean_model_does_not_mark_its_whole_label():
+    """Every row's score is divided by the size of the edit found in that model, 1 here and 2 in the null runs."""
+    rng = np.random.default_rng(12)
+    labels, closeness = np.zeros(400, int), rng.uniform(0, 0.3, size=(4, 400))
+    run, *nulls = (Scored(close / size, labels) for close, size in zip(closeness, (1, 2, 2, 2), strict=True))
+    assert flag(p_values(run, nulls, absolute=True), labels, 0.05).any()
+    assert not flag(p_values(run, nulls, TriggerReconstruction.absolute), labels, 0.05).any()
 
 
 @pytest.mark.parametrize("target", [0, 1])
