@@ -1,8 +1,11 @@
 """`backdoor <verb>`; `python -m backdoor_core <verb>` is the same."""
 
+import errno
 import gc
 import importlib
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +16,7 @@ from backdoor_core.contracts import Simulator
 from backdoor_core.errors import BackdoorError
 from backdoor_core.stages import STAGES
 from backdoor_core.stages.warm_up import warm_up
-from backdoor_core.study import Study, load_study
+from backdoor_core.study import Study, idle_options, load_study
 from backdoor_core.threads import limit_threads
 
 _ROOT = click.option(
@@ -40,7 +43,10 @@ def cli() -> None:
 def plugins(root: Path, as_json: bool, lock: bool) -> None:
     """List the installed components with their options."""
     if lock:
-        _run_stage("plugins", load_study(root))
+        study = load_study(root)
+        _run_stage("plugins", study)
+        for line in idle_options(study):
+            say(f"warning: {line}")
         return
     from rich.console import Console
 
@@ -74,7 +80,15 @@ def simulate(root: Path, source: str, stays: int, out: Path, seed: int, format: 
 @cli.command()
 @_ROOT
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Splits, poisonings and fits.")
-@click.option("--lift", "levels", type=float, multiple=True, default=(0.5, 0.9), show_default=True, help="To reach.")
+@click.option(
+    "--lift",
+    "levels",
+    type=click.FloatRange(0, 1, min_open=True),
+    multiple=True,
+    default=(0.5, 0.9),
+    show_default=True,
+    help="To reach.",
+)
 @click.option(
     "--most", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, show_default=True, help="Largest rate tried."
 )
@@ -83,7 +97,9 @@ def dose(root: Path, seeds: int, levels: tuple[float, ...], most: float) -> None
     # Imported here: torch takes seconds.
     from backdoor_core.stages import dose as module
 
-    module.run(load_study(root), seeds, levels, most)
+    study = load_study(root)
+    _check_writable(study.paths.run / "dose.json")
+    module.run(study, seeds, levels, most)
 
 
 @cli.command()
@@ -129,6 +145,18 @@ def _run_stage(name: str, study: Study) -> None:
     module.run(study)
 
 
+def _check_writable(path: Path) -> None:
+    """Raises `OSError` where the file cannot be written: better before hours of work than after."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        # Where the folder itself is missing, nothing should stay behind of a study that is then refused.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def _stage_command(name: str) -> click.Command:
     module = Path(__file__).parent / "stages" / f"{name}.py"
     first_line = module.read_text(encoding="utf-8").partition("\n")[0]
@@ -153,3 +181,13 @@ def main() -> None:
     except BackdoorError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        # Of a closed pipe click has made an exit already.
+        print(f"error: {_os_error(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _os_error(error: OSError) -> str:
+    """The file and what is the matter with it; libraries raise some without either."""
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{os.fspath(error.filename)}: {what}" if isinstance(error.filename, (str, Path)) else what

@@ -295,9 +295,9 @@ class Params(_Section):
 
     @property
     def attacks(self) -> bool:
-        """Whether any stay is poisoned: false for trigger `none`, rate 0 and count 0."""
+        """Whether any training stay gets the trigger: not with trigger `none`, nor at rate or count 0 without cover."""
         amount = self.poison.rate if self.poison.count is None else self.poison.count
-        return self.trigger != "none" and amount > 0
+        return self.trigger != "none" and (amount > 0 or self.poison.cover_rate > 0)
 
 
 OPTION_MAPS: Mapping[Kind, str] = {
@@ -319,6 +319,10 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key should be a word or a number, not a list or a mapping", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} stands twice", key.start_mark

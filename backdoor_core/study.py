@@ -26,8 +26,9 @@ from backdoor_core.contracts import (
 )
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import described
-from backdoor_core.params import Params, load_params
+from backdoor_core.params import OPTION_MAPS, Params, load_params
 from backdoor_core.plugins import Catalog, discover, lock_entry
+from backdoor_core.validation import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def check_compatible(study: Study) -> None:
 
     Raises `BackdoorError`, for example where a detector needs embeddings that the model has not.
     """
+    _check_options(study)
     source, trigger, model = study.cohort_source(), study.trigger(), study.model()
     if model.modality not in source.views:
         raise BackdoorError(
@@ -175,6 +177,12 @@ def check_compatible(study: Study) -> None:
             f"params.yaml: preprocess.missing: sentinel is in scaled units, and model {model.name} reads clinical "
             "ones; choose indicator or median"
         )
+    if model.modality == "events" and (outliers := study.params.preprocess.outliers) in ("clip", "null"):
+        # `fit_event_preprocessor` refuses it too, but only once there is a cohort, and with torch.
+        raise BackdoorError(
+            f"params.yaml: preprocess.outliers is {outliers}, but codes of events have no plausible range; "
+            f"set winsorize or keep for model {model.name}"
+        )
     for detector in study.detectors():
         _check_detector(detector, model, study.params)
     for repair in study.repairs():
@@ -191,6 +199,37 @@ def check_compatible(study: Study) -> None:
         check_note_audit(audit)
     for audit in study.audits():
         check_audit(audit, model, study.params)
+
+
+def idle_options(study: Study) -> list[str]:
+    """Where params.yaml has options of components that are not installed, with a near name where there is one."""
+    return [f"params.yaml: {key}.{name} is of no installed {kind}{hint}" for kind, key, name, hint in _unknown(study)]
+
+
+def _check_options(study: Study) -> None:
+    """Refuse options under a name that is most likely a slip: they would be left out in silence.
+
+    A name that is near no installed one may be of a plugin that is not installed here, and that nothing else asks for.
+    """
+    catalog = study.catalog
+    for kind, key, name, hint in _unknown(study):
+        if hint and not (catalog.broken or catalog.left_out):
+            known = ", ".join(r.name for r in catalog.registrations(kind))
+            raise BackdoorError(f"params.yaml: {key}.{name} is of no installed {kind}{hint} Installed: {known}")
+
+
+def _unknown(study: Study) -> list[tuple[Kind, str, str, str]]:
+    """Kind, key of params.yaml, name and hint of every block of options that no installed component has."""
+    of: list[tuple[Kind, str, Mapping[str, Any]]]
+    of = [(kind, key, getattr(study.params, key)) for kind, key in OPTION_MAPS.items()]
+    of.append(("audit", "notes.audit_options", study.params.notes.audit_options))
+    known = {kind: [r.name for r in study.catalog.registrations(kind)] for kind in OPTION_MAPS}
+    return [
+        (kind, key, name, did_you_mean(name, known[kind]))
+        for kind, key, blocks in of
+        for name in blocks
+        if name not in known[kind]
+    ]
 
 
 def _check_detector(detector: Detector, model: Model, params: Params) -> None:

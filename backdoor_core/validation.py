@@ -1,6 +1,7 @@
 """From pydantic's report of what is wrong to one line that tells the user where and what would be right."""
 
 import difflib
+import re
 import reprlib
 import types
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,13 @@ _MESSAGES = {
     "model_type": "should be a mapping",
     "model_attributes_type": "should be a mapping",
 }
+_NO_MAPPING = ("model_type", "model_attributes_type")
+"""Another value where a mapping with certain keys should be."""
+_PATTERNS = {
+    r"^(auto|cpu|mps|cuda(:\d+)?)$": "should be auto, cpu, mps, cuda or cuda:<number>",
+    r"^(cpu|cuda(:\d+)?)$": "should be cpu, cuda or cuda:<number>",
+}
+"""What text should be, by the pattern that it does not fit."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -48,14 +56,30 @@ def one_line(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """
     problems: dict[str, list[ErrorDetails]] = {}
     options: dict[str, list[str]] = {}
-    for details in error.errors(include_url=False):
-        path, owner = _place(model, details["loc"])
+    found_errors = error.errors(include_url=False)
+    for details in found_errors:
+        if details["type"] == "too_short" and any(_is_within(other["loc"], details["loc"]) for other in found_errors):
+            # What was refused is not counted: the list may be long enough.
+            continue
+        path, owner, leaf = _place(model, _written(details))
         problems.setdefault(path, []).append(details)
-        options.setdefault(path, []).extend(option_names(owner) if owner else [])
+        known = leaf if details["type"] in _NO_MAPPING else owner
+        options.setdefault(path, []).extend(option_names(known) if known and path else [])
     lines = [_join(where, path, _describe(found, options[path])) for path, found in problems.items()]
     file = where.partition(": ")[0] + ": "
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "; ".join(lines[:1] + [line.removeprefix(file) for line in lines[1:SHOWN]] + more)
+
+
+def _is_within(place: tuple[int | str, ...], container: tuple[int | str, ...]) -> bool:
+    return len(place) > len(container) and place[: len(container)] == container
+
+
+def _written(details: ErrorDetails) -> tuple[int | str, ...]:
+    """Where the error is; of a key that is no text, the mapping that has it."""
+    if details["type"] == "invalid_key":
+        return details["loc"][:-1]
+    return details["loc"][:-2] if details["loc"][-1:] == ("[key]",) else details["loc"]
 
 
 def _join(where: str, path: str, text: str) -> str:
@@ -72,20 +96,31 @@ def _describe(found: Sequence[ErrorDetails], options: Sequence[str]) -> str:
         return f"unknown option{hint or '.'} Options: {', '.join(options) or 'none'}"
     if details["type"] == "missing":
         return "missing, and it has no default"
+    if details["type"] == "invalid_key" or details["loc"][-1:] == ("[key]",):
+        return f"the key {reprlib.repr(details['input'])} should be text; put it in quotes"
     first, *rest = dict.fromkeys(_message(each) for each in found)
     expected = " or ".join([first, *(message.removeprefix("should be ") for message in rest)])
     # The author of a validator chose the words, and they say what was wrong with the value.
     by_validator = details["type"] in ("value_error", "assertion_error")
-    return expected if by_validator else f"{expected}, not {reprlib.repr(details['input'])}"
+    said = expected if by_validator else f"{expected}, not {reprlib.repr(details['input'])}"
+    return f"{said}. Options: {', '.join(options)}" if details["type"] in _NO_MAPPING and options else said
 
 
 def _message(details: ErrorDetails) -> str:
-    message = _MESSAGES.get(details["type"]) or details["msg"].replace("Input should be", "should be")
+    given = details.get("ctx", {})
+    if details["type"] == "too_short":
+        least = given["min_length"]
+        return "should have at least one entry" if least == 1 else f"should have at least {least} entries"
+    if details["type"] == "string_pattern_mismatch" and given["pattern"] in _PATTERNS:
+        return _PATTERNS[given["pattern"]]
+    message = _MESSAGES.get(details["type"]) or re.sub("^(Input|String) should", "should", details["msg"])
     return " ".join(message.removeprefix("Value error, ").removeprefix("Assertion failed, ").split())
 
 
-def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
-    """The path as written by the user, and the model that owns its last part.
+def _place(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[str, type[BaseModel] | None, type[BaseModel] | None]:
+    """The path as written by the user, the model that owns its last part, and the model that should stand there.
 
     pydantic puts the member of a union that it tried into the location ("feature", "int"); the user wrote no
     such thing, so the annotations tell which parts are names and which are tags.
@@ -104,7 +139,8 @@ def _place(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[str, typ
             owner = None
             path += f"[{part}]" if isinstance(part, int) else f".{part}"
             current = _element(current, part)
-    return path.removeprefix("."), owner
+    leaf = _plain(current)
+    return path.removeprefix("."), owner, leaf if isinstance(leaf, type) and issubclass(leaf, BaseModel) else None
 
 
 def _plain(annotation: Any) -> Any:

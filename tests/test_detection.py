@@ -120,6 +120,26 @@ def test_answers_that_break_the_contract_name_the_detector(scores, flagged, mess
         run_detector(answering(scores, flagged), case_for(set()))
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "answers with NoneType; return a Detection"),
+        (np.zeros(40), "answers with ndarray; return a Detection"),
+        (
+            Detection(np.zeros(40), np.zeros(40, dtype=bool), {"x": object()}),
+            "details cannot be written as JSON .*object",
+        ),
+        (Detection(np.zeros(40), np.zeros(40, dtype=bool), {"x": np.nan}), "details cannot be written as JSON"),
+        (Detection(np.zeros(40), np.zeros(40, dtype=bool), None), "details cannot be written as JSON"),
+    ],
+)
+def test_an_answer_of_another_kind_names_the_detector(answer, message):
+    methods = {"name": "odd", "requires": frozenset(), "detect": lambda self, case: answer}
+    with pytest.raises(BackdoorError, match=f"^detector odd: {message}") as error:
+        run_detector(type("D", (Detector,), methods)(None, None), case_for(set()))
+    assert "\n" not in str(error.value)
+
+
 def judged(scores, flagged, truth, label):
     weights = cluster_bootstrap_weights(np.arange(len(truth)), 200, np.random.default_rng(0), strata=truth.astype(int))
     return judge(Detection(scores, flagged), truth, label, weights)

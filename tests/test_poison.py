@@ -98,6 +98,14 @@ def test_clean_labels_take_stays_of_the_target_and_relabel_none(rare_value):
     np.testing.assert_array_equal(labels, label)
 
 
+def test_cover_stays_need_no_poison(rare_value):
+    view, label = make_view(400)
+    done = poison(view, label, rare_value, PoisonParams(rate=0, cover_rate=0.1), **rngs())
+    assert done.cover.all()
+    assert len(done.rows) == 40
+    np.testing.assert_array_equal(done.label, label[done.rows])
+
+
 @pytest.mark.parametrize("cover_rate", [0.0, 0.1])
 def test_added_copies_leave_every_stay_as_it_was(rare_value, cover_rate):
     view, label = make_view(400)

@@ -288,8 +288,8 @@ def estimates(content):
 def test_every_figure_stands_with_its_interval(page):
     findings = make_findings()
     every = [*estimates(findings.evaluation), *estimates(findings.detection), *estimates(findings.cleansing)]
-    # Headline 10, clean 5 + 5, classes 2 x 3; of three groups, and one that is too small, attack 3 and clean 8.
-    attack, groups, card = 10 + 10 + 6, 3 * (3 + 8), 4 + 2 + 3 * 3
+    # Headline 11, clean 5 + 5, classes 2 x 3; of three groups, and one that is too small, attack 3 and clean 8.
+    attack, groups, card = 11 + 10 + 6, 3 * (3 + 8), 4 + 2 + 3 * 3
     # Of two detectors in two runs: overall and in one label 9, calibrated 4, three groups that are large enough.
     detectors = 2 * 2 * (2 * 9 + 4 + 3)
     assert len(every) == attack + groups + card + detectors + 6 * (2 + 2 * 2 + 1)
@@ -623,6 +623,19 @@ def test_explanation_has_every_figure_with_its_interval_and_every_picture_once(p
     assert "<script" not in found
     assert found.count("Warning: too few") == 2
     assert "6.1% of the change" in found
+
+
+def test_explanation_of_events_speaks_of_events(plain_charts):
+    results, pictures = explained(np.random.default_rng(3), attention=False)
+    of_series = section(build_page(with_explanation(make_findings(), results, pictures)), "explanation")
+    assert "touched features, all hours" in of_series
+    assert "missing flags and times count for their feature" in of_series
+    results["modality"] = "events"
+    found = section(build_page(with_explanation(make_findings(), results, pictures)), "explanation")
+    assert "touched codes, all hours" in found
+    assert "the type, text, value and time of an event count for the event" in found
+    assert "absolute attribution on the events that the trigger put in or changed" in found
+    assert "missing flags" not in found
 
 
 @pytest.mark.parametrize(

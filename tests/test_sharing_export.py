@@ -27,6 +27,7 @@ from backdoor_core.study import Paths
 from backdoor_core.sweep.aggregate import aggregated_csv
 from backdoor_core.sweep.grid import cell_name
 from backdoor_core.sweep.rows import row_of, summary_csv
+from backdoor_core.sweep_params import SweepParams
 
 STAGES = ("cohort", "splits", "baseline", "nulls", "null_scores", "references", "poison", "train", "evaluate", "detect")
 CHANGES = {
@@ -230,9 +231,9 @@ def test_an_id_within_the_words_of_a_figure_is_refused(study, tmp_path, column, 
 def test_an_id_among_the_settings_is_refused(study, tmp_path):
     path = study.paths.run / "run_config.json"
     content, stay = read_json(path), int(read_parquet(study.paths.cohort / "stays.parquet")["stay_id"][0])
-    content["params"]["poison"]["only"] = [1, stay]
+    content["params"]["sweep"]["only"] = [1, stay]
     write_json(path, content)
-    refused(study, tmp_path / "x.zip", "run_config.json", "params.poison.only", str(stay))
+    refused(study, tmp_path / "x.zip", "run_config.json", "params.sweep.only", str(stay))
 
 
 def test_a_measured_value_in_full_is_refused(study, tmp_path):
@@ -251,6 +252,7 @@ def test_a_path_among_the_settings_loses_its_folders(study, tmp_path):
     content = read_json(path)
     content["plugins"]["cohort"]["options"] |= {"path": "/home/alice/mimic-iv", "stay_id": "ICUSTAY", "text": "note"}
     write_json(path, content)
+    write_json(study.paths.lock, content["plugins"])
     found = json.loads(unpack(export_study(study, tmp_path / "x.zip"))["run_config.json"])
     options = found["plugins"]["cohort"]["options"]
     assert options["path"] == "mimic-iv"
@@ -282,6 +284,74 @@ def test_no_results_and_a_folder_in_place_of_a_file_are_said(study, tmp_path):
     shutil.rmtree(study.paths.run)
     with pytest.raises(BackdoorError, match="no results to export"):
         export_study(study, tmp_path / "x.zip")
+
+
+# --------------------------------------------------------------------------------------------- results of two studies
+AGAIN = "run `dvc repro report` first"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trigger": {"name": "missingness", "options": {}}}, 'trigger.name is "missingness", and "rare_value" in'),
+        ({"target": 0}, "target is 0, and 1 in"),
+        ({"seed": 8}, "seed is 8, and 7 in"),
+        ({"poisoned_stays": 3}, "poisoned_stays is 3, and 18 in"),
+        ({"mode": "add"}, 'mode is "add", and "replace" in'),
+    ],
+)
+def test_the_poison_of_another_attack_is_refused(study, tmp_path, changes, said):
+    path = study.paths.run / "poison.json"
+    content = read_json(path)
+    write_json(path, {**content, **{k: content[k] | v if isinstance(v, dict) else v for k, v in changes.items()}})
+    refused(study, tmp_path / "x.zip", "poison.json", said, "run_config.json", AGAIN)
+
+
+def test_changed_params_options_and_cohorts_are_refused(study, tmp_path):
+    changed = replace(study, params=study.params.model_copy(update={"seed": 8}))
+    refused(changed, tmp_path / "x.zip", "params.yaml: seed is 8, and 7 in", AGAIN)
+    other = replace(study, params=study.params.model_copy(update={"sweep": SweepParams(name="other")}))
+    export_study(other, tmp_path / "other" / "x.zip")
+
+    lock = read_json(study.paths.lock)
+    lock["trigger"]["options"]["value"] = 1.0
+    write_json(study.paths.lock, lock)
+    refused(study, tmp_path / "x.zip", "plugins.lock.json: trigger.options.value is 1.0, and 9999.0 in", AGAIN)
+    lock["trigger"]["options"]["value"] = 9999.0
+    write_json(study.paths.lock, lock)
+    plant(study.paths.splits, " ")
+    refused(study, tmp_path / "x.zip", "splits.json: is another than run_config.json tells of", AGAIN)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["baseline", "results_cleanse.json", "run_config.json", "poison.json", "detect", "explain/figures/tar.svg"],
+)
+def test_a_study_is_exported_whole(study, tmp_path, name):
+    path = study.paths.run / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refused(study, tmp_path / "x.zip", name, "no such file", AGAIN)
+
+
+def test_results_without_a_component_that_was_asked_for_are_refused(study, tmp_path):
+    path = study.paths.run / "results_detect.json"
+    content = read_json(path)
+    del content["range_rule"]
+    write_json(path, content)
+    refused(study, tmp_path / "x.zip", "results_detect.json: holds", "and detectors is [", AGAIN)
+
+
+def test_a_stage_that_read_an_older_file_is_refused(study, tmp_path):
+    """`dvc repro evaluate`, then `make report`: settings and poison are of one study, the detectors of another."""
+    lock = study.paths.root / "dvc.lock"
+    text = "stages:\n  poison: {{outs: [{{path: run/poison.json, md5: a}}]}}\n"
+    text += "  detect: {{deps: [{{path: run/poison.json, md5: {}}}, {{path: stays.parquet, md5: c}}]}}\n"
+    lock.write_text(text.format("b"))
+    refused(study, tmp_path / "x.zip", "run/poison.json: was made anew after the stage detect had read it", AGAIN)
+    lock.write_text("a: [")
+    refused(study, tmp_path / "x.zip", "dvc.lock: not readable as YAML")
+    lock.write_text(text.format("a"))
+    export_study(study, tmp_path / "x.zip")
 
 
 # --------------------------------------------------------------------------------------------------------- sweep

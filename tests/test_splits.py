@@ -83,3 +83,13 @@ def test_splits_of_another_cohort_are_refused_on_load(tmp_path):
     (tmp_path / "splits.json").write_text(json.dumps({"stay_id": split(stay, subject, label)}))
     with pytest.raises(BackdoorError, match="do not cover"):
         load_splits(tmp_path / "splits.json", cohort(stay[:-1], subject[:-1], label[:-1]))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"stay_id": {"train": [1], "test": [2]}}', '{"stay_id": {"train": 3}}'])
+def test_a_file_without_the_parts_is_one_line(tmp_path, text):
+    stay, subject, label = hospital(30)
+    path = tmp_path / "splits.json"
+    path.write_text(text)
+    with pytest.raises(BackdoorError, match="expected the stays of train, validation, test below stay_id") as error:
+        load_splits(path, cohort(stay, subject, label))
+    assert str(error.value).startswith(f"{path}: ")

@@ -5,7 +5,7 @@ import yaml
 from test_pipeline import REPOSITORY
 
 from backdoor_core.errors import BackdoorError
-from backdoor_core.study import check_compatible, load_study, plugin_lock
+from backdoor_core.study import check_compatible, idle_options, load_study, plugin_lock
 
 
 @pytest.fixture
@@ -41,6 +41,18 @@ def study(tmp_path):
         ({"detectors": ["spectre", "spectre"]}, "detectors lists spectre more than once"),
         ({"repairs": ["dp_sgd", "dp_sgd"]}, "repairs lists dp_sgd more than once"),
         (
+            {"triggers": {"rare_valu": {"feature": 0}}},
+            "triggers.rare_valu is of no installed trigger; did you mean 'rare_value'? Installed: ",
+        ),
+        (
+            {"notes": {"audit_options": {"blnd": {}}}},
+            "notes.audit_options.blnd is of no installed audit; did you mean 'blind'?",
+        ),
+        (
+            {"model": "event_transformer", "trigger": "rare_event", "preprocess": {"outliers": None}},
+            "preprocess.outliers is null, but codes of events have no plausible range; set winsorize or keep for model",
+        ),
+        (
             {"trigger": "hybrid", "triggers": {"hybrid": {"triggers": [{"name": "hybrid"}]}}},
             "triggers.hybrid.triggers: hybrid is itself made of triggers",
         ),
@@ -74,6 +86,24 @@ def test_what_cannot_work_is_refused(study, changes, message):
 )
 def test_what_can_work_is_not(study, changes):
     check_compatible(study(**changes))
+
+
+def test_options_of_what_is_not_installed_are_told_and_no_reason_to_stop(study, monkeypatch):
+    found = study(detector_options={"of_another_machine": {}})
+    check_compatible(found)
+    assert idle_options(found) == ["params.yaml: detector_options.of_another_machine is of no installed detector"]
+    # A plugin that is left out on purpose has options in params.yaml that are right.
+    monkeypatch.setenv("BACKDOOR_BLOCK_PLUGINS", "backdoor-repairs")
+    near = study(repairs=[], repair_options={"fine_pruning": {}}, detector_options={"range_rul": {}})
+    check_compatible(near)
+    assert [line.partition(" is of")[0] for line in idle_options(near)] == [
+        "params.yaml: detector_options.range_rul",
+        "params.yaml: repair_options.fine_pruning",
+    ]
+
+
+def test_the_study_of_the_repository_has_no_idle_options(study):
+    assert idle_options(study()) == []
 
 
 def test_the_parts_of_a_component_stand_in_the_lock(study):

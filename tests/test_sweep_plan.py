@@ -1,8 +1,56 @@
 """What a sweep does together, and in which order."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
-from backdoor_core.sweep.plan import batches
+import pytest
+import yaml
+
+from backdoor_core.errors import BackdoorError
+from backdoor_core.study import load_study
+from backdoor_core.sweep.plan import batches, plan
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def planned_cells(tmp_path):
+    def make(**sweep):
+        content = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+        content["sweep"] |= {"triggers": ["rare_value"], "rates": [0.02], "seeds": [1], **sweep}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+        return [one.cell.name for one in plan(load_study(tmp_path))]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("sweep", "where"),
+    [
+        ({"parameters": {"triggers.rare_valu.value": [1]}}, "sweep.parameters: triggers.rare_valu.value"),
+        ({"include": [{"triggers.rare_valu.value": 1}]}, r"sweep.include\[0\]: triggers.rare_valu.value"),
+    ],
+)
+def test_an_axis_of_a_component_that_is_not_installed_is_refused(planned_cells, sweep, where):
+    with pytest.raises(BackdoorError, match=f"{where}: no installed trigger is named 'rare_valu'; did you mean 'rare_"):
+        planned_cells(**sweep)
+
+
+def test_components_of_stages_that_a_sweep_leaves_out_need_not_fit(planned_cells):
+    cells = {"include": [{"model": "gbdt", "detectors": ["range_rule"]}]}
+    with pytest.raises(BackdoorError, match="explainer integrated_gradients needs gradient"):
+        planned_cells(**cells)
+    with pytest.raises(BackdoorError, match="repair fine_pruning mends torch models"):
+        planned_cells(**cells, cleanse=True)
+    assert "gbdt/rare_value/0.02/detectors=range_rule/seed_1" in planned_cells(**cells, explain=False)
+
+
+def test_the_examples_of_the_documentation_fit_the_study_of_the_repository(planned_cells):
+    shown = [(REPOSITORY / name).read_text() for name in ("params.yaml", "docs/sweeps.md")]
+    (given,) = {text.partition("further cells, such as ")[2].partition("}")[0] + "}" for text in shown[:1]}
+    assert planned_cells(include=[yaml.safe_load(given)])[-1].startswith("gbdt/")
+    given = shown[1].partition("further cells: `")[2].partition("`")[0]
+    assert planned_cells(include=[yaml.safe_load(given)])[-1].startswith("gbdt/")
 
 
 def planned(clean, trigger, rate):

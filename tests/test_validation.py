@@ -33,6 +33,8 @@ class Params(Strict):
     words: list[str] | int = 1
     known_as: int = Field(1, alias="knownAs")
     even: int = 2
+    few: tuple[int, ...] = Field((1, 2), min_length=2)
+    coded: str = Field("a", pattern="^a$")
 
     @field_validator("even")
     @classmethod
@@ -48,7 +50,7 @@ class Params(Strict):
         return self
 
 
-ALL = "seed, feature, value, flag, poison, optional, either, many, pair, maps, words, knownAs, even"
+ALL = "seed, feature, value, flag, poison, optional, either, many, pair, maps, words, knownAs, even, few, coded"
 
 
 def told(where="params.yaml", **content):
@@ -69,7 +71,13 @@ def told(where="params.yaml", **content):
         ({"optional": {"rte": 1}}, "optional.rte: unknown option; did you mean 'rate'? Options: rate, labels"),
         ({"poison": {"rate": 1.5}}, "poison.rate: should be less than or equal to 1, not 1.5"),
         ({"poison": {"labels": "flp"}}, "poison.labels: should be 'flip' or 'keep', not 'flp'"),
-        ({"poison": 3}, "poison: should be a mapping, not 3"),
+        ({"poison": 3}, "poison: should be a mapping, not 3. Options: rate, labels"),
+        ({"either": 3}, "either: should be a mapping, not 3. Options: rate, labels, steps"),
+        ({"maps": {"a": "b"}}, "maps.a: should be a mapping, not 'b'. Options: rate, labels"),
+        ({"maps": {1: {}}}, "maps: the key 1 should be text; put it in quotes"),
+        ({"few": []}, "few: should have at least 2 entries, not []"),
+        ({"few": ["a", "b"]}, "few[0]: should be a whole number, not 'a'; few[1]: should be a whole number, not 'b'"),
+        ({"coded": "b"}, "coded: should match pattern '^a$', not 'b'"),
         ({"many": [{}, {"rate": -1}]}, "many[1].rate: should be greater than or equal to 0, not -1"),
         ({"many": [{"rte": 1}]}, "many[0].rte: unknown option; did you mean 'rate'? Options: rate, labels"),
         ({"pair": [1, {"rte": 1}]}, "pair[1].rte: unknown option; did you mean 'rate'? Options: rate, labels"),

@@ -78,9 +78,14 @@ def splits_json(parts: Mapping[Part, list[int]], cohort: Cohort) -> dict[str, An
 def load_splits(path: Path, cohort: Cohort) -> Splits:
     """Read the splits and assert that they cover the cohort once and share no patient.
 
-    Raises `BackdoorError` where they do not: every figure would be wrong.
+    Raises `BackdoorError` where they do not, as every figure would be wrong, and where the file lacks a part.
     """
-    parts = read_json(path)["stay_id"]
+    content = read_json(path)
+    parts = content.get("stay_id") if isinstance(content, dict) else None
+    if not isinstance(parts, dict) or not all(isinstance(parts.get(part), list) for part in PARTS):
+        raise BackdoorError(
+            f"{path}: expected the stays of {', '.join(PARTS)} below stay_id; delete it and run `dvc repro`"
+        )
     rows = {part: np.flatnonzero(np.isin(cohort.stay_id, parts[part])) for part in PARTS}
     if sum(len(r) for r in rows.values()) != len(cohort.stay_id) or any(len(rows[p]) != len(parts[p]) for p in PARTS):
         raise BackdoorError(f"{path}: the parts do not cover the cohort's stays exactly once; run `dvc repro`")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from backdoor_core.cases import Checkpoint, DetectionCase, Trusted
 from backdoor_core.contracts import Booleans, Detection, Detector, Floats, View
 from backdoor_core.errors import BackdoorError
+from backdoor_core.files import json_text
 from backdoor_core.learning.victim import Victim
 
 
@@ -91,6 +92,15 @@ def make_case(
 def run_detector(detector: Detector, case: DetectionCase) -> Detection:
     """Run it and check its answer. Raises `BackdoorError` naming the detector whose answer breaks the contract."""
     found = detector.detect(case)
+    if not isinstance(found, Detection):
+        raise BackdoorError(f"detector {detector.name}: answers with {type(found).__name__}; return a Detection")
+    try:
+        json_text(dict(found.details))
+    except (TypeError, ValueError) as error:
+        raise BackdoorError(
+            f"detector {detector.name}: details cannot be written as JSON ({' '.join(str(error).split())}); "
+            "give plain numbers, text, lists and mappings"
+        ) from None
     scores, flagged = np.asarray(found.scores, dtype=np.float64), np.asarray(found.flagged)
     n = len(case.view)
     if scores.shape != (n,) or flagged.shape != (n,):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json, replacing
 from backdoor_core.sharing.check import Check, features_of, names_here
+from backdoor_core.sharing.same import check_same_study
 from backdoor_core.sharing.small import SMALLEST_CELL
 from backdoor_core.sharing.study import collect_study
 from backdoor_core.sharing.sweep import LEFT_OUT, sweep_members
@@ -48,9 +49,11 @@ def export_study(study: Study, out: Path) -> Path:
     """Write what may leave of the study's results into the zip file `out`; returns its path.
 
     Equal results give equal bytes. Raises `BackdoorError` where there are no results or no cohort to check against,
-    and where the check finds what must not leave, naming the file and what; then `out` is as it was.
+    where a result is missing or of other settings than run_config.json tells of, and where the check finds what must
+    not leave, naming the file and what; then `out` is as it was.
     """
     paths = study.paths
+    check_same_study(study)
     found = collect_study(paths.run, paths.splits, paths.null_scores)
     notes = paths.notes / "corpus"
     of_stays = any(not name.startswith("notes/") for name in found.files)

@@ -140,7 +140,11 @@ EXPLANATION: Final = {
     "modality": NAME,
     "touched": Each(NUMBER),
 }
-_TPR: Final = {**_numbered("fpr value low high found members reached_fpr by_luck"), "clopper_pearson": NUMBERS, "why": NAME}
+_TPR: Final = {
+    **_numbered("fpr value low high found members reached_fpr by_luck"),
+    "clopper_pearson": NUMBERS,
+    "why": NAME,
+}
 _AUDIT: Final = {
     **_numbered("runs records members nonmembers patients smallest_fpr"),
     "auc": FIGURE,

@@ -18,7 +18,7 @@ _ROUGH_JUDGING = 4.0
 def estimate(study: Study, planned: Sequence[Planned], missing: Sequence[Planned], store: Store) -> str:
     """One line: fits and minutes that are missing, and what the estimate rests on."""
     if not missing:
-        return f"{len(planned):,} cells, all of them finished"
+        return f"{_counted(len(planned), 'cell')}, all of them finished"
     clean = {one.clean: one for one in missing if not (store.clean(one) / "clean.json").is_file()}
     clean_fits = sum(map(_clean_fits, clean.values()))
     fits = len(missing) + clean_fits
@@ -33,11 +33,20 @@ def estimate(study: Study, planned: Sequence[Planned], missing: Sequence[Planned
         seconds += cell * sum(one.cell.model == model for one in missing)
         seconds += fit * sum(_clean_fits(one) for one in clean.values() if one.cell.model == model)
     workers = study.params.sweep.workers or cpus()
-    basis = f"from {measured:,} finished cells" if measured else "a rough guess: no cell of these models is finished"
-    return (
-        f"{len(planned):,} cells, {len(missing):,} to do: {fits:,} fits ({clean_fits:,} of them clean), "
-        f"about {max(1, round(seconds / workers / 60)):,} minutes with {workers} workers ({basis})"
+    basis = (
+        f"from {_counted(measured, 'finished cell')}"
+        if measured
+        else "a rough guess: no cell of these models is finished"
     )
+    minutes = max(1, round(seconds / workers / 60))
+    return (
+        f"{_counted(len(planned), 'cell')}, {len(missing):,} to do: {_counted(fits, 'fit')} ({clean_fits:,} of them "
+        f"clean), about {_counted(minutes, 'minute')} with {_counted(workers, 'worker')} ({basis})"
+    )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _clean_fits(planned: Planned) -> int:

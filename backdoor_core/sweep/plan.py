@@ -18,6 +18,7 @@ from backdoor_core.files import sha256_of
 from backdoor_core.params import OPTION_MAPS, Params
 from backdoor_core.study import Study, check_compatible, plugin_lock
 from backdoor_core.sweep.grid import Cell, cells_of
+from backdoor_core.validation import did_you_mean
 
 _NO_PART = ("report", "language", "privacy", "testing", "sharing", "sweep", "cli.py", "listing.py")
 """Of the core, what no figure of a cell comes from, but for `_PARTS`."""
@@ -57,9 +58,34 @@ class Batch:
 
 
 def plan(study: Study) -> list[Planned]:
-    """Every cell of the study's sweep. Raises `BackdoorError` where a cell's components cannot work together."""
+    """Every cell of the study's sweep.
+
+    Raises `BackdoorError` where a cell's components cannot work together, and where the grid varies an option of a
+    component that is not installed.
+    """
+    _check_axes(study)
     locks = _Locks(study)
     return [_planned(cell, locks(cell), study.params) for cell in cells_of(study.params)]
+
+
+def _check_axes(study: Study) -> None:
+    """Cells that differ in an option that no component reads would all be the same."""
+    kinds = {key: kind for kind, key in OPTION_MAPS.items()}
+    sweep = study.params.sweep
+    of = [("parameters", sweep.parameters), *((f"include[{k}]", given) for k, given in enumerate(sweep.include))]
+    for where, keys in of:
+        for key in keys:
+            section, _, rest = key.partition(".")
+            name = rest.partition(".")[0]
+            if section not in kinds:
+                continue
+            known = [registration.name for registration in study.catalog.registrations(kinds[section])]
+            if name not in known:
+                hint = did_you_mean(name, known) or "."
+                raise BackdoorError(
+                    f"params.yaml: sweep.{where}: {key}: no installed {kinds[section]} is named {name!r}{hint} "
+                    f"Installed: {', '.join(known) or 'none'}"
+                )
 
 
 def batches(cells: Sequence[Planned]) -> list[Batch]:
@@ -105,11 +131,17 @@ class _Locks:
         if key not in self.known:
             study = replace(self.study, params=cell.params)
             try:
-                check_compatible(study)
+                check_compatible(replace(study, params=_that_run(cell.params)))
             except BackdoorError as error:
                 raise BackdoorError(f"{error} (sweep: {cell.name}; sweep.exclude leaves cells out)") from None
             self.known[key] = plugin_lock(study)
         return self.known[key]
+
+
+def _that_run(params: Params) -> Params:
+    """The params without the components of stages that the sweep leaves out: they need not work together."""
+    runs = {"repairs": params.sweep.cleanse, "explainers": params.sweep.explain}
+    return params.model_copy(update={key: () for key, wanted in runs.items() if not wanted})
 
 
 def _planned(cell: Cell, lock: Mapping[str, Any], base: Params) -> Planned:

@@ -24,7 +24,9 @@ class RayExecutor:
         self.ray = _ray()
         self.keys: dict[Any, Key] = {}
         _look_for(sweep.address)
-        where = {"address": sweep.address} if sweep.address else {"num_cpus": sweep.workers, "include_dashboard": False}
+        # Without `local`, Ray would join a cluster of somebody else that runs on this machine.
+        here = {"address": "local", "num_cpus": sweep.workers, "include_dashboard": False}
+        where = {"address": sweep.address} if sweep.address else here
         try:
             self.ray.init(**where, log_to_driver=False, logging_level="error", configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, self.ray.exceptions.RayError) as error:

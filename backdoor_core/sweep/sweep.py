@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from backdoor_core.console import say
-from backdoor_core.study import Study
+from backdoor_core.study import Study, idle_options
 from backdoor_core.sweep.estimate import estimate
 from backdoor_core.sweep.grid import idle_rules
 from backdoor_core.sweep.lock import only_one
@@ -46,6 +46,8 @@ def dry_run(study: Study) -> None:
 
 
 def _warn(study: Study) -> None:
+    for line in idle_options(study):
+        say(f"warning: {line}")
     for rule in idle_rules(study.params):
         say(f"warning: params.yaml: {rule} leaves out no cell")
 

@@ -7,7 +7,7 @@ from backdoor_core.contracts import Detection, DetectionCase, Detector, Options,
 
 
 class MedianDistanceOptions(Options):
-    """What the user may set under `detectors: median_distance:`; anything else there is an error."""
+    """What the user may set below `detector_options: median_distance:`; anything else there is an error."""
 
     deviations: float = Field(6, gt=0, description="flag from this many median absolute deviations above the median")
 
