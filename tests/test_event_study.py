@@ -102,7 +102,11 @@ def test_attention_pooling_and_a_story_are_told(study):
 def test_detectors_and_repairs_work_on_its_activations(study):
     found = results(study, "detect")
     assert found["perfect_filter"]["poisoned"]["recall"]["value"] == 1
-    assert found["activation_clustering"]["poisoned"]["auroc"]["value"] > 0.7
+    clustered = {run: found["activation_clustering"][run]["details"]["labels"] for run in ("poisoned", "null")}
+    assert clustered["poisoned"] != clustered["null"]
+    for labels in clustered.values():
+        assert set(labels) == {"0", "1"}
+        assert all(sum(of["cluster_sizes"]) == of["rows"] and of["dimensions"] == 10 for of in labels.values())
     assert "fine_pruning" in json.dumps(results(study, "cleanse"))
 
 
