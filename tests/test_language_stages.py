@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from test_report_page import assert_nothing_is_fetched, make_findings
 
 from backdoor_core import seeds
 from backdoor_core.errors import BackdoorError
-from backdoor_core.files import read_json, sha256_of
+from backdoor_core.files import read_json, sha256_of, write_json
 from backdoor_core.language.corpus import read_notes
 from backdoor_core.language.finetune import finetune as train_on
 from backdoor_core.language.models import build_model, load_weights
@@ -25,10 +26,11 @@ from backdoor_core.language.work import _untrained, read_corpus
 from backdoor_core.params import Params
 from backdoor_core.ranking import auroc
 from backdoor_core.report.page import build_page
+from backdoor_core.sharing.export import export_study
 from backdoor_core.stages import finetune, leakage, note_references, notes
 from backdoor_core.stages.finetune import tasks_of
 from backdoor_core.stages.report import notes_of
-from backdoor_core.study import check_compatible, load_study, plugin_lock
+from backdoor_core.study import Paths, check_compatible, load_study, plugin_lock
 from backdoor_core.words import decimal
 
 STAGES = ("notes", "finetune", "note_references", "leakage")
@@ -301,3 +303,21 @@ def test_a_missing_hub_model_is_refused_before_training(study, tmp_path, monkeyp
     with pytest.raises(BackdoorError, match="run `hf download no-such/model` where there is a network"):
         finetune.run(study_in(tmp_path, model="no-such/model"))
     assert sha256_of(study.paths.notes / "models") == before
+
+
+def test_notes_leave_with_the_params_and_the_corpus_that_they_are_of_and_no_others(study, tmp_path, capsys):
+    shutil.copytree(study.paths.root, tmp_path / "copy")
+    copy = replace(study, paths=Paths(tmp_path / "copy"))
+    with zipfile.ZipFile(export_study(copy, tmp_path / "own.zip")) as archive:
+        assert {"notes/comparison.json", "notes/REPORT.md", "notes/mia_dp.csv"} <= set(archive.namelist())
+
+    other = replace(copy, params=copy.params.model_copy(update={"seed": 8}))
+    with pytest.raises(BackdoorError, match="no results to export"):
+        export_study(other, tmp_path / "other.zip")
+    assert "run/notes is of other params and left out" in capsys.readouterr().err
+
+    card = copy.paths.notes / "corpus" / "card.json"
+    write_json(card, {**read_json(card), "notes": 1})
+    with pytest.raises(BackdoorError, match=r"comparison.json: notes is .* and 1 in .*run `dvc repro leakage` first"):
+        export_study(copy, tmp_path / "other.zip")
+    assert not (tmp_path / "other.zip").exists()

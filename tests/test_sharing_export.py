@@ -323,6 +323,22 @@ def test_changed_params_options_and_cohorts_are_refused(study, tmp_path):
     refused(study, tmp_path / "x.zip", "splits.json: is another than run_config.json tells of", AGAIN)
 
 
+def test_options_of_notes_are_none_of_the_stays(study, tmp_path):
+    lock = read_json(study.paths.lock)
+    write_json(study.paths.lock, {**lock, "notes": {"audits": {"zlib": {}}}})
+    export_study(study, tmp_path / "x.zip")
+
+
+def test_a_file_that_a_stage_run_by_hand_left_is_refused(study, tmp_path):
+    path = study.paths.run / "results.json"
+    found = hashlib.md5(path.read_bytes()).hexdigest()
+    lock = study.paths.root / "dvc.lock"
+    lock.write_text(f"stages:\n  train: {{outs: [{{path: run/results.json, md5: {found}}}]}}\n")
+    export_study(study, tmp_path / "whole" / "x.zip")
+    write_json(path, {**read_json(path), "epochs": 1})
+    refused(study, tmp_path / "x.zip", "run/results.json: is another than DVC made", AGAIN)
+
+
 @pytest.mark.parametrize(
     "name",
     ["baseline", "results_cleanse.json", "run_config.json", "poison.json", "detect", "explain/figures/tar.svg"],
@@ -344,13 +360,17 @@ def test_results_without_a_component_that_was_asked_for_are_refused(study, tmp_p
 def test_a_stage_that_read_an_older_file_is_refused(study, tmp_path):
     """`dvc repro evaluate`, then `make report`: settings and poison are of one study, the detectors of another."""
     lock = study.paths.root / "dvc.lock"
-    text = "stages:\n  poison: {{outs: [{{path: run/poison.json, md5: a}}]}}\n"
+    md5 = hashlib.md5((study.paths.run / "poison.json").read_bytes()).hexdigest()
+    text = f"stages:\n  poison: {{{{outs: [{{{{path: run/poison.json, md5: {md5}}}}}]}}}}\n"
     text += "  detect: {{deps: [{{path: run/poison.json, md5: {}}}, {{path: stays.parquet, md5: c}}]}}\n"
     lock.write_text(text.format("b"))
     refused(study, tmp_path / "x.zip", "run/poison.json: was made anew after the stage detect had read it", AGAIN)
+    notes = text.format(md5).replace("stays.parquet, md5: c", "run/notes/models, md5: c")
+    lock.write_text(notes + "  finetune: {outs: [{path: run/notes/models, md5: d}]}\n")
+    refused(study, tmp_path / "x.zip", "run/notes/models: was made anew", "run `dvc repro leakage` first")
     lock.write_text("a: [")
     refused(study, tmp_path / "x.zip", "dvc.lock: not readable as YAML")
-    lock.write_text(text.format("a"))
+    lock.write_text(text.format(md5))
     export_study(study, tmp_path / "x.zip")
 
 

@@ -45,6 +45,11 @@ def test_components_of_stages_that_a_sweep_leaves_out_need_not_fit(planned_cells
     assert "gbdt/rare_value/0.02/detectors=range_rule/seed_1" in planned_cells(**cells, explain=False)
 
 
+def test_a_section_in_place_of_a_key_is_told_as_that(planned_cells):
+    with pytest.raises(BackdoorError, match="triggers is a section; name a key in it"):
+        planned_cells(include=[{"triggers": {"rare_value": {"value": 3}}}])
+
+
 def test_the_examples_of_the_documentation_fit_the_study_of_the_repository(planned_cells):
     shown = [(REPOSITORY / name).read_text() for name in ("params.yaml", "docs/sweeps.md")]
     (given,) = {text.partition("further cells, such as ")[2].partition("}")[0] + "}" for text in shown[:1]}

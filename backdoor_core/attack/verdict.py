@@ -87,10 +87,8 @@ def _meaning(code: Code, attack: Mapping[str, Estimate], attacked: int) -> str:
                 f"{_weakness(attack)} is under {STRONG:g}." + _mixed(attack)
             )
         case "distribution_shift":
-            much = "more than" if _below_zero(lift) else "as much as"
-            return (
-                f"The trigger moves the clean twin {much} the poisoned model: this is a distribution-shift effect and "
-                f"no backdoor. The lift over the twin, {shown}, {_settled(lift)}."
+            return f"{_shift(attack)}: this is a distribution-shift effect and no backdoor." + (
+                f" The lift over the twin, {shown}, {_settled(lift)}."
             )
         case "none":
             return _none(attack, shown)
@@ -109,6 +107,16 @@ def _weakness(attack: Mapping[str, Estimate]) -> str:
         return "the lift"
     added = plain(attack["trigger_effect_lift"].as_dict())
     return f"what the trigger does to it beyond what it does to the twin, {added},"
+
+
+def _shift(attack: Mapping[str, Estimate]) -> str:
+    """What the trigger does to both models: how far it moves them, or else where it brings them to."""
+    added = attack["trigger_effect_lift"]
+    if _above_zero(added):
+        many = "more" if _below_zero(attack["asr_lift"]) else "as many"
+        return f"The trigger puts {many} of these stays there in the clean twin as well"
+    much = "more than" if _below_zero(added) else "as much as"
+    return f"The trigger moves the clean twin {much} the poisoned model"
 
 
 def _settled(lift: Estimate) -> str:

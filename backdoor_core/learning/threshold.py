@@ -14,7 +14,7 @@ def choose_threshold(probability: Floats, truth: NDArray[np.int8], rule: Rule) -
     """The threshold t at which ``probability >= t`` is best by `rule`; halfway between two neighboring values.
 
     To call no stay positive is a choice as well, with a threshold halfway from the largest value to 1: a model whose
-    answers are all the same must not call everybody positive.
+    answers are all the same calls nobody positive by ``youden``, nor by ``prevalence`` where fewer than half are.
 
     - ``prevalence``: as many stays are called positive as are positive (the nearest count that ties allow)
     - ``youden``: sensitivity + specificity is largest (Youden 1950)

@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from backdoor_core.console import say
 from backdoor_core.errors import BackdoorError
 from backdoor_core.files import json_text, read_json, replacing
 from backdoor_core.sharing.check import Check, features_of, names_here
-from backdoor_core.sharing.same import check_same_study
+from backdoor_core.sharing.same import check_same_study, has_own_notes
 from backdoor_core.sharing.small import SMALLEST_CELL
 from backdoor_core.sharing.study import collect_study
 from backdoor_core.sharing.sweep import LEFT_OUT, sweep_members
@@ -50,11 +51,14 @@ def export_study(study: Study, out: Path) -> Path:
 
     Equal results give equal bytes. Raises `BackdoorError` where there are no results or no cohort to check against,
     where a result is missing or of other settings than run_config.json tells of, and where the check finds what must
-    not leave, naming the file and what; then `out` is as it was.
+    not leave, naming the file and what; then `out` is as it was. Results of notes of other params are left out.
     """
     paths = study.paths
     check_same_study(study)
-    found = collect_study(paths.run, paths.splits, paths.null_scores)
+    own = has_own_notes(study)
+    if not own and (paths.notes / "leakage").is_dir():
+        say("export: run/notes is of other params and left out; `make privacy` makes it anew")
+    found = collect_study(paths.run, paths.splits, paths.null_scores, with_notes=own)
     notes = paths.notes / "corpus"
     of_stays = any(not name.startswith("notes/") for name in found.files)
     check = Check(

@@ -5,6 +5,7 @@ Contents are compared, never times of files.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from backdoor_core.sharing import small
 from backdoor_core.study import Paths, Study
 
 _AGAIN: Final = "run `dvc repro report` first"
+_NOTES_AGAIN: Final = "run `dvc repro leakage` first"
 _CONFIG: Final = "run_config.json"
 _OF_STAYS: Final = (
     *("results.json", small.EVALUATION, small.DETECTION, "results_cleanse.json", small.EXPLANATION, small.AUDIT),
@@ -26,6 +28,7 @@ _OF_STAYS: Final = (
     *("predictions.parquet", "detect/scores.parquet", "null_scores.parquet", "audit_scores.parquet", _CONFIG),
 )
 """Files below run/ that `dvc repro report` leaves behind whatever the params are."""
+_MADE: Final = (*_OF_STAYS, "model.pt", "last.pt", "baseline/model.pt", "poison.parquet")
 _OF_REPORT: Final = (
     *("seed", "cohort", "trigger", "model", "detectors", "repairs", "explainers", "audits", "inclusion", "splits"),
     *("poison", "preprocess", "train", "evaluate", "detection", "explain", "audit"),
@@ -41,11 +44,13 @@ _PARTS: Final = (
 
 
 def check_same_study(study: Study) -> None:
-    """Refuse results that are not of one study, or not complete. A study of notes alone passes.
+    """Refuse results of stays that are not of one study, or not complete; a study of notes alone has none.
 
     Raises `BackdoorError` naming the file that is missing, or the files and the key that disagree: run_config.json with
-    params.yaml, the plugin lock, the cohort, poison.json or the lists of components, or stages in dvc.lock.
+    params.yaml, the plugin lock, the cohort, poison.json or the lists of components; stages in dvc.lock with each other
+    and with the files on disk.
     """
+    _check_stages(study.paths.root)
     run = study.paths.run
     there = [name for name in _OF_STAYS if (run / name).is_file()]
     if not there:
@@ -55,11 +60,31 @@ def check_same_study(study: Study) -> None:
     config = read_json(run / _CONFIG)
     params = {key: config["params"].get(key) for key in _OF_REPORT}
     _refuse_different(study.paths.params, _without(resolved_params(study, ()), params), run / _CONFIG, params)
-    _refuse_different(study.paths.lock, read_json(study.paths.lock), run / _CONFIG, config["plugins"])
+    # Those of notes are of no result of stays: `has_own_notes` compares what was made of them.
+    locks = (
+        {k: v for k, v in lock.items() if k != "notes"} for lock in (read_json(study.paths.lock), config["plugins"])
+    )
+    _refuse_different(study.paths.lock, next(locks), run / _CONFIG, next(locks))
     _check_data(study, config["data"])
     _check_poison(study.paths, config)
     _check_parts(run, config["params"])
-    _check_stages(study.paths.root / "dvc.lock")
+
+
+def has_own_notes(study: Study) -> bool:
+    """Whether run/notes holds results, and of this study's params; the report leaves others out as well.
+
+    Raises `BackdoorError` where the corpus was made anew since: names and texts would be looked for among other notes.
+    """
+    path, card = study.paths.notes / "leakage" / "comparison.json", study.paths.notes / "corpus" / "card.json"
+    if not path.is_file():
+        return False
+    results = read_json(path)
+    if results["study"] != json.loads(json_text(study.params.of_notes())):
+        return False
+    if not card.is_file():
+        raise BackdoorError(f"{card}: no such file, and without the notes nothing of them is exported; {_NOTES_AGAIN}")
+    _refuse_different(path, results["corpus"], card, read_json(card), _NOTES_AGAIN)
+    return True
 
 
 def _without(content: Mapping[str, Any], keys: Mapping[str, Any]) -> Any:
@@ -67,9 +92,9 @@ def _without(content: Mapping[str, Any], keys: Mapping[str, Any]) -> Any:
     return json.loads(json_text({key: content[key] for key in keys}))
 
 
-def _refuse_different(one: Path, first: Any, other: Path, second: Any) -> None:
+def _refuse_different(one: Path, first: Any, other: Path, second: Any, again: str = _AGAIN) -> None:
     for key, a, b in _differences(first, second):
-        raise BackdoorError(f"{one}: {key} is {_said(a)}, and {_said(b)} in {other}; {_AGAIN}")
+        raise BackdoorError(f"{one}: {key} is {_said(a)}, and {_said(b)} in {other}; {again}")
 
 
 def _differences(first: Any, second: Any, where: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -125,11 +150,12 @@ def _check_parts(run: Path, params: Mapping[str, Any]) -> None:
         raise BackdoorError(f"{run / 'explain' / 'figures' / lacking[0]}.svg: no such file; {_AGAIN}")
 
 
-def _check_stages(lock: Path) -> None:
+def _check_stages(root: Path) -> None:
     """Raises `BackdoorError` where dvc.lock says that a stage read another file than the one last made.
 
-    Stages that were run without DVC are not in it.
+    Also where a file is another than the one that DVC made: a stage that was run by hand is not in dvc.lock.
     """
+    lock = root / "dvc.lock"
     if not lock.is_file():
         return
     try:
@@ -140,6 +166,15 @@ def _check_stages(lock: Path) -> None:
     for name, stage in stages.items():
         for read in stage.get("deps", ()):
             path = read["path"]
-            # The report shows notes where they are there, and does not wait for them.
-            if not path.startswith("run/notes") and made.get(path, read.get("md5")) != read.get("md5"):
-                raise BackdoorError(f"{path}: was made anew after the stage {name} had read it; {_AGAIN}")
+            if made.get(path, read.get("md5")) != read.get("md5"):
+                again = _NOTES_AGAIN if path.startswith("run/notes") else _AGAIN
+                raise BackdoorError(f"{path}: was made anew after the stage {name} had read it; {again}")
+    for path in (f"run/{name}" for name in _MADE):
+        if path in made and (root / path).is_file() and _md5(root / path) != made[path]:
+            raise BackdoorError(f"{path}: is another than DVC made; {_AGAIN}")
+
+
+def _md5(path: Path) -> str:
+    # What dvc.lock holds, and no protection from anybody.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -85,7 +85,7 @@ class Collected:
             self.left_keys[name] = sorted(left)
 
 
-def collect_study(run: Path, splits: Path, null_scores: Path) -> Collected:
+def collect_study(run: Path, splits: Path, null_scores: Path, *, with_notes: bool) -> Collected:
     """What may leave of the study with these folders. Raises `BackdoorError` where there is nothing."""
     found, taken = Collected(), set()
     results: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def collect_study(run: Path, splits: Path, null_scores: Path) -> Collected:
         taken.add(null_scores.name)
     if unmoved:
         found.left_files[_BY_LOT] = sorted(f"{name}.*" for name in unmoved)
-    if (run / "notes" / "leakage" / "comparison.json").is_file():
+    if with_notes:
         taken |= _add_notes(found, run / "notes" / "leakage")
     if not results and "notes/comparison.json" not in found.files:
         raise BackdoorError(f"{run}: no results to export; run `dvc repro` first")

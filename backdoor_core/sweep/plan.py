@@ -77,7 +77,8 @@ def _check_axes(study: Study) -> None:
         for key in keys:
             section, _, rest = key.partition(".")
             name = rest.partition(".")[0]
-            if section not in kinds:
+            # A section in place of a key is refused where the cells are made.
+            if section not in kinds or not name:
                 continue
             known = [registration.name for registration in study.catalog.registrations(kinds[section])]
             if name not in known:
@@ -140,7 +141,7 @@ class _Locks:
 
 def _that_run(params: Params) -> Params:
     """The params without the components of stages that the sweep leaves out: they need not work together."""
-    runs = {"repairs": params.sweep.cleanse, "explainers": params.sweep.explain}
+    runs = {"repairs": params.sweep.cleanse, "explainers": params.sweep.explain, "audits": False}
     return params.model_copy(update={key: () for key, wanted in runs.items() if not wanted})
 
 

@@ -44,8 +44,8 @@ class ActivationClustering(Detector):
     k-means (`two_means`; of a label of more than 5,000 rows, 5,000 random ones choose where it starts).
     The rule then says which cluster is poison (section 4), and the score, equal for all rows of a cluster:
 
-    - relative_size: the smaller one, if small enough. Score: 1 minus its share of the label; one half for a smaller
-      one that is not small enough, by how much it is smaller means nothing; 0 for the larger one.
+    - relative_size: the smaller one, if small enough. Score: 1 minus its share of the label; 0 for a cluster that is
+      not small enough, since which half of an even split is a little smaller means nothing.
     - silhouette: the smaller one, if small enough, and if the clusters are well apart. Score: 1 minus its share times
       the label's mean silhouette, 0 if negative; 0 for all others. The silhouette is that of at most 1,000 rows of a
       label, some drawn at random.
@@ -110,15 +110,16 @@ class ActivationClustering(Detector):
         options: ActivationClusteringOptions = self.options
         shares = shares_of(clusters)[clusters]
         flagged: NDArray[np.bool_] = shares < options.size_threshold
+        # Calibrated flags compare with null runs: all rows of a half of 48% would lie above those of one of 49%.
+        scores = np.where(flagged, 1 - shares, 0.0)
         if options.rule == "relative_size":
-            # Calibrated flags compare with null runs: all rows of a half of 48% would lie above those of one of 49%.
-            return np.where(flagged, 1 - shares, np.where(shares < 0.5, 0.5, 0.0)), flagged, {}
+            return scores, flagged, {}
         import sklearn.metrics  # noqa: F401  here, since `one_thread` holds for libraries already loaded
 
         with one_thread():
             apart = silhouette(points, clusters, seed)
         well = apart >= options.silhouette_threshold
-        return max(apart, 0.0) * np.where(flagged, 1 - shares, 0.0), flagged & well, {"silhouette": apart}
+        return max(apart, 0.0) * scores, flagged & well, {"silhouette": apart}
 
     def _exclude(
         self, case: DetectionCase, rows: NDArray[np.intp], clusters: Clusters

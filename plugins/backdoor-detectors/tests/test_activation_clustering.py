@@ -46,8 +46,8 @@ def two_clusters(rng, sizes, width, gap):
 
 
 def scored(shares, threshold=0.35):
-    """By relative size: 1 minus the share of a cluster that is small enough, a half for another smaller one."""
-    return np.where(shares < threshold, 1 - shares, np.where(shares < 0.5, 0.5, 0))
+    """By relative size: 1 minus the share of a cluster that is small enough, 0 for one that is not."""
+    return np.where(shares < threshold, 1 - shares, 0)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -123,18 +123,19 @@ def test_the_threshold_decides_by_the_share_of_the_label(detect):
     assert below.details["labels"]["0"]["cluster_sizes"] == [30, 70]
     at = detect(ActivationClustering, activations, labels, size_threshold=0.3)
     assert not at.flagged.any()
-    assert at.scores == pytest.approx(np.repeat([0.5, 0], [30, 70]))
+    assert not at.scores.any()
 
 
-def test_an_even_split_does_not_beat_null_runs(detect):
-    """A cluster of 48% scored as such lies above all rows of null runs whose clusters have 49%."""
+@pytest.mark.parametrize("sizes", [(98, 99, 98), (4, 3, 4)])
+def test_an_even_split_scores_nothing_and_does_not_beat_null_runs(detect, sizes):
+    """A cluster of 48% with any score lies above all rows of null runs whose clusters have 49% or next to none."""
     rng = np.random.default_rng(28)
     labels = np.zeros(200, int)
     run, *nulls = (
         Scored(detect(ActivationClustering, two_clusters(rng, (size, 200 - size), 12, 8), labels).scores, labels)
-        for size in (96, 98, 99, 98)
+        for size in (96, *sizes)
     )
-    assert set(run.scores) == {0, 0.5}
+    assert not run.scores.any()
     assert not flag(p_values(run, nulls, ActivationClustering.absolute), labels, 0.05).any()
 
 
