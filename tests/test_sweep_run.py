@@ -485,9 +485,11 @@ def wait_for(ready, process) -> None:
 def test_a_ray_cluster_by_address_gives_the_same_bytes(ray_cluster, swept, tmp_path, how):
     addresses, token = ray_cluster
     study = small(tmp_path / "ray", sweep={**GRID, "executor": "ray", "address": addresses[how]})
-    code, _, err = finish(command(study.paths.root, env=token))
-    if "Starting Ray client server failed" in err:
-        pytest.skip("Ray's own server for its client did not start, as happens on a machine that is busy")
+    for _ in range(3):
+        code, _, err = finish(command(study.paths.root, env=token))
+        # Ray's own server for its client does not always start on a machine that is busy; nothing has begun then.
+        if "Starting Ray client server failed" not in err:
+            break
     assert code == 0, err
     ours, theirs = made(study.paths.root), made(swept.paths.root)
     # The grid itself says which executor it asked for.

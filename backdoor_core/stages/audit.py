@@ -15,9 +15,10 @@ from backdoor_core.attack.surrogate import margin
 from backdoor_core.auditing import Signals
 from backdoor_core.cohort.parquet import write_parquet
 from backdoor_core.console import progress, say
-from backdoor_core.contracts import Booleans, Floats, Integers
+from backdoor_core.contracts import Booleans, Floats
 from backdoor_core.files import write_json
 from backdoor_core.learning.victim import Victim, load_victim
+from backdoor_core.privacy.alike import judged_stays
 from backdoor_core.privacy.findings import SIDES, findings_of_models
 from backdoor_core.privacy.measured import Audited, measure, only, scores_by_model, untrained
 from backdoor_core.privacy.poisoned import poisoned_stays
@@ -35,9 +36,7 @@ def run(study: Study) -> None:
     params, parts = study.params, load_parts(study)
     stays = audited_stays(parts)
     poisoning, _ = load_poisoning(study, parts.train)
-    near = params.poison.selection == "near_boundary" and len(poisoning.rows) > 0
-    apart = margin(parts.test.view, parts.test.label) if near else None
-    kept = judged_stays(stays, poisoning, seeds.generator(params.seed, "audit_stays"), apart)
+    kept = _judged(study, parts, poisoning, stays)
     rows = stays.rows[kept]
     results: dict[str, Any] = {"audits": {}, "note": None if params.audits else "the study chose no audit"}
     columns: dict[str, Floats] = {}
@@ -54,6 +53,16 @@ def run(study: Study) -> None:
     shared = {"stay_id": parts.cohort.stay_id[rows], "member": stays.member[kept]}
     write_parquet(study.paths.run / "audit_scores.parquet", {**shared, **columns})
     write_json(study.paths.run / "results_audit.json", results)
+
+
+def _judged(study: Study, parts: Parts, poisoning: Poisoning, stays: Audited) -> Booleans:
+    """(N,) the audited stays without those that were poisoned in place, nor as many like them of the test part."""
+    if poisoning.mode == "add" or not len(poisoning.rows):
+        return np.ones(len(stays.label), dtype=np.bool_)
+    near = study.params.poison.selection == "near_boundary"
+    apart = margin(parts.test.view, parts.test.label) if near else None
+    rng = seeds.generator(study.params.seed, "audit_stays")
+    return judged_stays(stays, poisoning.rows, poisoning.cover, rng, apart)
 
 
 def _audited(
@@ -93,36 +102,3 @@ def _poisoned_stays(
         replicates=params.evaluate.replicates,
         rng=seeds.generator(params.seed, "leak_bootstrap", 1),
     )
-
-
-def judged_stays(
-    stays: Audited, poisoning: Poisoning, rng: np.random.Generator, margin: Floats | None = None
-) -> Booleans:
-    """(N,) the audited stays that are judged: without the poisoned ones, and as many of the others in their place.
-
-    A stay that was poisoned in place is no member as it was: the model met it with the trigger. The attacker did not
-    take it at random: without it, members would differ from the others in themselves, by label at least. So of each
-    label the same share of the others goes, drawn by `rng`, or with `margin`, those of smallest `margin` (others,),
-    their distance from a decision boundary, as for `selection: near_boundary`. Cover stays are drawn in either case.
-    """
-    kept = np.ones(len(stays.label), dtype=np.bool_)
-    if poisoning.mode == "add":
-        return kept
-    kept[poisoning.rows] = False
-    others = np.flatnonzero(~stays.member)
-    for value in (0, 1):
-        members = int((stays.label[stays.member] == value).sum())
-        free = others[stays.label[others] == value]
-        for rows, by_margin in ((poisoning.rows[~poisoning.cover], margin), (poisoning.rows[poisoning.cover], None)):
-            taken = int((stays.label[rows] == value).sum())
-            gone = _chosen(free, round(len(free) * taken / members) if members else 0, others, by_margin, rng)
-            kept[gone] = False
-            free, members = np.setdiff1d(free, gone), members - taken
-    return kept
-
-
-def _chosen(free: Integers, count: int, others: Integers, margin: Floats | None, rng: np.random.Generator) -> Integers:
-    if margin is None:
-        return rng.permutation(free)[:count]
-    of_free = margin[np.searchsorted(others, free)]
-    return free[np.argsort(of_free, kind="stable")][:count]
