@@ -1,9 +1,10 @@
 """Writing files so that a reader never sees half of one, and equal content always has equal bytes."""
 
+import codecs
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -109,3 +110,17 @@ def _fingerprint(path: Path, size: int, changed: int) -> bytes:
         file.seek(size - _WHOLE // 2)
         digest.update(file.read())
         return digest.digest()
+
+
+def is_utf8(portions: Iterable[bytes | memoryview]) -> bool:
+    """Whether a file's bytes, in portions, are text in UTF-8: a file may be of gigabytes."""
+    decoder, start = codecs.getincrementaldecoder("utf-8")(), b""
+    try:
+        for portion in portions:
+            start = start or bytes(portion[:4])
+            decoder.decode(portion)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    # UTF-16 without a byte order mark decodes: as text full of zero bytes.
+    return b"\0" not in start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from backdoor_core.errors import BackdoorError
+from backdoor_core.files import is_utf8
 
 _CSV = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -29,7 +30,7 @@ def read(path: Path) -> Frame:
         table = pyarrow.csv.read_csv(path, convert_options=_CSV) if is_csv else pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         # What Arrow says of another encoding is not what is wrong. To look costs a pass, so only where it failed.
-        if is_csv and not _is_utf8(path):
+        if is_csv and not is_utf8(_portions(path)):
             raise _not_utf8(path) from None
         raise BackdoorError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if is_csv and not _is_decoded(table):
@@ -51,21 +52,14 @@ def _is_decoded(table: pa.Table) -> bool:
     return not (any(pa.types.is_binary(field.type) for field in table.schema) or any("\0" in name for name in names))
 
 
-def _is_utf8(path: Path) -> bool:
-    """Whether a CSV file decodes, as far as it can be read."""
-    decoder, start = codecs.getincrementaldecoder("utf-8")(), b""
+def _portions(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, as far as it can be read."""
     try:
         with pa.input_stream(str(path)) as stream:
             while portion := stream.read(2**20):
-                start = start or portion[:4]
-                decoder.decode(portion)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
+                yield portion
     except OSError:
-        pass
-    # UTF-16 without a byte order mark decodes: as text full of zero bytes.
-    return b"\0" not in start
+        return
 
 
 def _not_utf8(path: Path) -> BackdoorError:

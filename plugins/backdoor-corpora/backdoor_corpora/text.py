@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from backdoor_core.contracts import Context, Corpus, Note, Options
 from backdoor_core.errors import BackdoorError
+from backdoor_core.files import is_utf8
 
 _TABLES = (".csv", ".csv.gz", ".parquet")
 
@@ -95,7 +95,8 @@ class Text(Corpus):
         import pyarrow.csv as pa_csv
 
         content = pa.input_stream(str(self.path)).read_buffer()
-        if not _is_utf8(content):
+        view = memoryview(content)
+        if not is_utf8(view[start : start + 2**20] for start in range(0, len(view), 2**20)):
             raise BackdoorError(f"corpora.text.path: {self.options.path} is not UTF-8; save it as UTF-8")
         # A row must not be longer than a block, which must be below 2 GiB; Arrow's own choice is 1 MiB.
         read = pa_csv.ReadOptions(block_size=min(content.size + 1, 2**30))
@@ -131,19 +132,6 @@ class Text(Corpus):
 
 def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
-
-
-def _is_utf8(content: Any) -> bool:
-    """Whether a buffer decodes, in portions: a corpus may be of gigabytes."""
-    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(content)
-    try:
-        for start in range(0, len(view), 2**20):
-            decoder.decode(view[start : start + 2**20])
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
-    # UTF-16 without a byte order mark decodes: as text full of zero bytes.
-    return b"\0" not in bytes(view[:4])
 
 
 def _read(file: Path) -> str:
